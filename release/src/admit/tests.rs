@@ -1,0 +1,368 @@
+//! Every check of the admission core, each proven by evidence that it must refuse.
+
+use std::collections::BTreeMap;
+
+use serde_json::{Value, json};
+use sigstore_crypto::KeyPair;
+
+use super::*;
+use crate::{
+    Floor, ImageRef,
+    bundle::seal,
+    key::PublicKey,
+    lap::LAP,
+    oci::{Descriptor, INDEX, LAYER_TAR, MANIFEST, PlatformSpec},
+    provenance::{BUILD_TYPE, PROVENANCE},
+    statement::{COSIGN_SIGN, RELEASE},
+};
+
+struct Signer {
+    pair: KeyPair,
+    key: PublicKey,
+}
+
+impl Signer {
+    fn new() -> Self {
+        let pair = KeyPair::generate_ecdsa_p256().unwrap();
+        let key = PublicKey::from_spki(pair.public_key_der().unwrap().as_bytes()).unwrap();
+        Self { pair, key }
+    }
+
+    fn bundle(&self, statement: &Value) -> Vec<u8> {
+        let sign = |pae: &[u8]| self.pair.sign(pae).map(|s| s.as_bytes().to_vec());
+        seal(statement.to_string().as_bytes(), &self.key.hint(), sign).unwrap()
+    }
+}
+
+fn statement(kind: &str, about: &[Digest], predicate: Value) -> Value {
+    let subject: Vec<Value> =
+        about.iter().map(|d| json!({"digest": {"sha256": d.hex()}})).collect();
+    json!({"_type": "https://in-toto.io/Statement/v1", "subject": subject,
+           "predicateType": kind, "predicate": predicate})
+}
+
+/// A whole good release, with every document still open for changes.
+struct World {
+    ours: Signer,
+    stranger: Signer,
+    image: ImageRef,
+    platform: Platform,
+    floor: Floor,
+    now: &'static str,
+    policy: String,
+    configs: BTreeMap<Platform, Vec<u8>>,
+    manifests: BTreeMap<Platform, Vec<u8>>,
+    index: Vec<u8>,
+    lap: Value,
+    provenance: Value,
+    release: Value,
+}
+
+impl World {
+    fn new() -> Self {
+        let mut configs = BTreeMap::new();
+        let mut manifests = BTreeMap::new();
+        let mut children = Vec::new();
+        for platform in Platform::ALL {
+            let config = json!({"os": "linux", "architecture": platform.architecture(),
+                "config": {"Entrypoint": ["/usr/bin/pitlane-car"]},
+                "rootfs": {"type": "layers", "diff_ids": [Digest::of("model layer")]}});
+            let config = config.to_string().into_bytes();
+            let manifest = json!({"schemaVersion": 2, "mediaType": MANIFEST,
+                "config": Descriptor::of(crate::oci::CONFIG, &config),
+                "layers": [Descriptor::of(LAYER_TAR, b"model layer")]});
+            let manifest = manifest.to_string().into_bytes();
+            let mut child = Descriptor::of(MANIFEST, &manifest);
+            child.platform = Some(PlatformSpec::from(platform));
+            children.push(child);
+            configs.insert(platform, config);
+            manifests.insert(platform, manifest);
+        }
+        let index = json!({"schemaVersion": 2, "mediaType": INDEX, "manifests": children});
+        let index = index.to_string().into_bytes();
+        let [amd64, arm64] = Platform::ALL.map(|p| Digest::of(&manifests[&p]));
+        let model = Digest::of("model");
+        let lap = json!({"result": "PASSED", "configuration": [], "passedTests": ["a"],
+            "failedTests": [], "platform": "linux/amd64", "manifest": amd64,
+            "sharesModel": {"linux/arm64": arm64}, "model": model,
+            "drives": [{"track": "oval", "trackDigest": Digest::of("t"), "seed": 1,
+                "light": "day", "start": 0.0, "lockStep": true, "lapsWanted": 3, "laps": 3,
+                "lapTimesS": [9.0], "frames": 600, "simSeconds": 30.0, "offRoad": 0, "hits": 0,
+                "meanAbsCteM": 0.1, "maxAbsCteM": 0.3, "roadHalfWidthM": 0.5, "passed": true}]});
+        let provenance = json!({"buildDefinition": {"buildType": BUILD_TYPE,
+            "externalParameters": {"source": {"uri": "git+https://git.example/team/car",
+                "ref": "refs/tags/v1"}, "pipeline": "car.yaml", "model": "models/pilot.onnx",
+                "platforms": ["linux/amd64", "linux/arm64"]},
+            "resolvedDependencies": [{"digest": {"gitCommit": "1".repeat(40)}}]},
+            "runDetails": {"builder": {"id": "https://lab.example/pitlane"},
+                "metadata": {"invocationId": "1", "startedOn": "2026-01-01T00:00:00Z",
+                    "finishedOn": "2026-01-01T00:00:01Z"}}});
+        let release = json!({"carKind": "donkeycar", "source": {"repository": "team/car",
+            "tag": "v1", "commit": "1".repeat(40)}, "counter": 7,
+            "pipeline": Digest::of("p"), "model": {"digest": model,
+            "layer": Digest::of("model layer")}, "index": Digest::of(&index),
+            "platforms": {"linux/amd64": amd64, "linux/arm64": arm64}, "evidence": [],
+            "issuedAt": "2026-01-01T00:00:02Z", "expiresAt": "2027-01-01T00:00:00Z"});
+        Self {
+            ours: Signer::new(),
+            stranger: Signer::new(),
+            image: "r.example/team/car:v1".parse().unwrap(),
+            platform: Platform::LinuxArm64,
+            floor: Floor(7),
+            now: "2026-06-01T00:00:00Z",
+            policy: "apiVersion: policy.sigstore.dev/v1beta1
+kind: ClusterImagePolicy
+metadata: { name: demo }
+spec:
+  images: [{ glob: r.example/team/** }]
+  authorities: [{ name: release, key: { secretRef: { name: ours } } }]
+drive:
+  sources: [{ repository: team/car, carKinds: [donkeycar] }]
+  requireExpiry: true
+  minimumCounter: 2
+  laps: { tracks: [oval], minLaps: 3, maxAbsCteM: 0.4 }
+  provenance: { builders: [https://lab.example/pitlane] }
+"
+            .into(),
+            configs,
+            manifests,
+            index,
+            lap,
+            provenance,
+            release,
+        }
+    }
+
+    fn about(&self) -> [Digest; 3] {
+        let [amd64, arm64] = Platform::ALL.map(|p| Digest::of(&self.manifests[&p]));
+        [Digest::of(&self.index), amd64, arm64]
+    }
+
+    /// Signs everything as it stands now.
+    fn evidence(&self) -> Evidence {
+        let about = self.about();
+        let mut release = self.release.clone();
+        let mut named = BTreeMap::new();
+        for (kind, predicate) in [(LAP, &self.lap), (PROVENANCE, &self.provenance)] {
+            let bundle = self.ours.bundle(&statement(kind, &about[1..], predicate.clone()));
+            let digest = Digest::of(&bundle);
+            release["evidence"]
+                .as_array_mut()
+                .unwrap()
+                .push(json!({"predicateType": kind, "digest": digest, "size": bundle.len()}));
+            named.insert(digest, bundle);
+        }
+        Evidence {
+            requested: self.image.repository.pin(Digest::of(&self.index)),
+            top: self.index.clone(),
+            manifest: Some(self.manifests[&self.platform].clone()),
+            config: Some(self.configs[&self.platform].clone()),
+            bundles: vec![],
+            statements: vec![self.ours.bundle(&statement(RELEASE, &about, release))],
+            named,
+        }
+    }
+
+    fn judge(&self, evidence: &Evidence) -> Verdict {
+        let pem = self.ours.key.to_pem();
+        let policy = Policy::parse(&self.policy, &|_| Some(pem.clone())).unwrap();
+        let question = Question {
+            image: &self.image,
+            platform: self.platform,
+            floor: self.floor,
+            now: self.now.parse().unwrap(),
+        };
+        admit(&policy, &question, evidence)
+    }
+
+    fn code(&self, evidence: &Evidence) -> &'static str {
+        match self.judge(evidence).answer {
+            Ok(_) => "admitted",
+            Err(refusal) => refusal.code(),
+        }
+    }
+}
+
+#[test]
+fn a_good_release_is_admitted_on_both_platforms() {
+    let mut world = World::new();
+    for platform in Platform::ALL {
+        world.platform = platform;
+        let verdict = world.judge(&world.evidence());
+        let verified = verdict.answer.unwrap();
+        assert_eq!(verified.image().digest, Digest::of(&world.manifests[&platform]));
+        assert_eq!(verified.counter(), Counter::new(7));
+        let names: Vec<_> = verdict.checks.iter().map(|check| check.check).collect();
+        assert_eq!(
+            names.join(" "),
+            "policy digest statement source kind platform counter time manifest config model lap \
+             provenance"
+        );
+    }
+}
+
+/// Changes before signing: what an honest signer would never sign, or an old release says.
+#[test]
+fn releases_that_say_the_wrong_thing() {
+    type Edit = fn(&mut World);
+    let table: &[(&str, Edit)] = &[
+        ("no-policy", |w| w.image = "r.example/other/car:v1".parse().unwrap()),
+        ("wrong-source", |w| w.release["source"]["repository"] = "other/car".into()),
+        ("wrong-kind", |w| w.release["carKind"] = "jetbot".into()),
+        ("rollback", |w| w.release["counter"] = 6.into()),
+        ("rollback", |w| {
+            w.floor = Floor(0);
+            w.release["counter"] = 1.into();
+        }),
+        ("expired", |w| w.now = "2027-01-01T00:00:00Z"),
+        ("expired", |w| w.release["expiresAt"] = Value::Null),
+        ("not-yet-valid", |w| w.now = "2025-12-31T23:54:00Z"),
+        ("wrong-platform", |w| {
+            let x86 = Platform::LinuxAmd64;
+            w.manifests.insert(Platform::LinuxArm64, w.manifests[&x86].clone());
+            w.release["platforms"]["linux/arm64"] = w.release["platforms"]["linux/amd64"].clone();
+        }),
+        ("wrong-platform", |w| w.policy.push_str("  platforms: [linux/amd64]\n")),
+        ("model-mismatch", |w| w.release["model"]["layer"] = json!(Digest::of("x"))),
+        ("lap-of-another-image", |w| w.lap["sharesModel"] = json!({})),
+        ("lap-of-another-image", |w| w.lap["model"] = json!(Digest::of("x"))),
+        ("lap-of-another-image", |w| w.lap["manifest"] = json!(Digest::of("x"))),
+        ("lap-failed", |w| w.lap["result"] = "FAILED".into()),
+        ("lap-failed", |w| w.lap["failedTests"] = json!(["b"])),
+        ("lap-failed", |w| w.lap["drives"] = json!([])),
+        ("lap-failed", |w| w.lap["drives"][0]["laps"] = 2.into()),
+        ("lap-failed", |w| w.lap["drives"][0]["track"] = "square".into()),
+        ("lap-failed", |w| w.lap["drives"][0]["offRoad"] = 1.into()),
+        ("lap-failed", |w| w.lap["drives"][0]["lockStep"] = false.into()),
+        ("lap-failed", |w| w.lap["drives"][0]["maxAbsCteM"] = 0.41.into()),
+        ("altered-statement", |w| w.lap["drives"][0]["maxAbsCteM"] = Value::Null),
+        ("wrong-provenance", |w| w.provenance["buildDefinition"]["buildType"] = "x".into()),
+        ("wrong-provenance", |w| {
+            w.provenance["runDetails"]["builder"]["id"] = "https://evil.example".into();
+        }),
+        ("wrong-provenance", |w| {
+            let parameters = &mut w.provenance["buildDefinition"]["externalParameters"];
+            parameters["source"]["ref"] = "refs/tags/v2".into();
+        }),
+        ("wrong-provenance", |w| w.release["source"]["commit"] = "2".repeat(40).into()),
+        ("altered-statement", |w| {
+            let parameters = &mut w.provenance["buildDefinition"]["externalParameters"];
+            parameters["surprise"] = 1.into();
+        }),
+        ("altered-statement", |w| w.release["surprise"] = 1.into()),
+    ];
+    for (number, (want, edit)) in table.iter().enumerate() {
+        let mut world = World::new();
+        edit(&mut world);
+        assert_eq!(&world.code(&world.evidence()), want, "case {number}");
+    }
+}
+
+/// Changes after signing: what an attacker between the signer and the car can do.
+#[test]
+fn evidence_that_was_tampered_with() {
+    type Edit = fn(&World, &mut Evidence);
+    fn replace_named(evidence: &mut Evidence, kind: &str, bytes: &dyn Fn(&[u8]) -> Vec<u8>) {
+        for named in evidence.named.values_mut() {
+            let bundle = crate::bundle::Bundle::parse(named).unwrap();
+            if String::from_utf8_lossy(bundle.untrusted_payload()).contains(kind) {
+                *named = bytes(named);
+            }
+        }
+    }
+    let table: &[(&str, Edit)] = &[
+        ("unsigned", |_, e| e.statements.clear()),
+        ("unsigned", |_, e| e.statements = vec![b"junk".to_vec(); 9]),
+        ("altered-manifest", |_, e| e.top.push(b' ')),
+        ("altered-manifest", |_, e| e.manifest.as_mut().unwrap().push(b' ')),
+        ("altered-manifest", |_, e| e.manifest = None),
+        ("altered-manifest", |w, e| {
+            e.manifest = Some(w.manifests[&Platform::LinuxAmd64].clone());
+        }),
+        ("altered-config", |_, e| e.config.as_mut().unwrap().push(b' ')),
+        ("altered-config", |_, e| e.config = None),
+        ("no-lap", |_, e| e.named.clear()),
+        ("altered-evidence", |_, e| {
+            replace_named(e, LAP, &|bytes| [bytes, b" "].concat());
+        }),
+        ("wrong-signer", |w, e| {
+            let payload = crate::bundle::Bundle::parse(&e.statements[0]).unwrap();
+            let value = serde_json::from_slice(payload.untrusted_payload()).unwrap();
+            e.statements = vec![w.stranger.bundle(&value)];
+        }),
+        ("altered-statement", |_, e| {
+            let mut bundle: Value = serde_json::from_slice(&e.statements[0]).unwrap();
+            bundle["dsseEnvelope"]["payload"] = "e30=".into();
+            e.statements = vec![bundle.to_string().into_bytes()];
+        }),
+        ("other-image", |w, e| {
+            let other = statement(RELEASE, &[Digest::of("o"), Digest::of("p")], {
+                let mut release = w.release.clone();
+                release["index"] = json!(Digest::of("o"));
+                release["platforms"] = json!({"linux/arm64": Digest::of("p")});
+                release
+            });
+            e.statements = vec![w.ours.bundle(&other)];
+        }),
+        ("attestation-only", |w, e| {
+            let about = w.about();
+            e.statements = vec![w.ours.bundle(&statement(LAP, &about, w.lap.clone()))];
+        }),
+    ];
+    for (number, (want, edit)) in table.iter().enumerate() {
+        let world = World::new();
+        let mut evidence = world.evidence();
+        edit(&world, &mut evidence);
+        assert_eq!(&world.code(&evidence), want, "case {number}");
+    }
+}
+
+#[test]
+fn the_newest_statement_counts_and_junk_does_not_hide_it() {
+    let mut world = World::new();
+    let mut evidence = world.evidence();
+    world.release["counter"] = 9.into();
+    let newer = world.evidence();
+    evidence.named.extend(newer.named);
+    evidence.statements.extend(newer.statements);
+    evidence.statements.extend(vec![b"{}".to_vec(); 50]);
+    let stranger = world.stranger.bundle(&statement(RELEASE, &world.about(), json!({})));
+    evidence.statements.insert(0, stranger);
+    world.floor = Floor(8);
+    assert_eq!(world.judge(&evidence).answer.unwrap().counter(), Counter::new(9));
+}
+
+#[test]
+fn a_cosign_signature_suffices_where_nothing_more_is_asked() {
+    let mut world = World::new();
+    let drive = world.policy.find("drive:").unwrap();
+    world.policy.truncate(drive);
+    let mut evidence = world.evidence();
+    let about = world.about();
+    let signature = |signer: &Signer, kind: &str, about: &[Digest]| {
+        signer.bundle(&statement(kind, about, json!({})))
+    };
+    let table: &[(&str, Vec<Vec<u8>>)] = &[
+        ("admitted", vec![signature(&world.ours, COSIGN_SIGN, &about[..1])]),
+        ("unsigned", vec![]),
+        ("unsigned", vec![b"junk".to_vec()]),
+        ("wrong-signer", vec![signature(&world.stranger, COSIGN_SIGN, &about[..1])]),
+        ("other-image", vec![signature(&world.ours, COSIGN_SIGN, &about[1..])]),
+        ("attestation-only", vec![signature(&world.ours, PROVENANCE, &about)]),
+        ("attestation-only", vec![signature(&world.ours, RELEASE, &about)]),
+    ];
+    for (number, (want, bundles)) in table.iter().enumerate() {
+        evidence.bundles.clone_from(bundles);
+        assert_eq!(&world.code(&evidence), want, "case {number}");
+    }
+    world.policy = world.policy.replace(
+        "ours } }",
+        "ours } }, attestations: [{ name: p, predicateType: https://slsa.dev/provenance/v1 }]",
+    );
+    evidence.bundles = vec![signature(&world.ours, COSIGN_SIGN, &about[..1])];
+    assert_eq!(world.code(&evidence), "no-attestation");
+    evidence.bundles.push(signature(&world.ours, PROVENANCE, &about));
+    assert_eq!(world.code(&evidence), "admitted");
+    evidence.config.as_mut().unwrap().push(b' ');
+    assert_eq!(world.code(&evidence), "altered-config");
+}

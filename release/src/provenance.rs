@@ -1,0 +1,111 @@
+//! SLSA provenance v1, as this builder writes it and the admission core reads it.
+//!
+//! Source: SLSA provenance v1 (predicate type below). The build type is documented in
+//! `docs/provenance.md`; its external parameters are complete, and unknown ones are refused
+//! where provenance is judged.
+
+use jiff::Timestamp;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::{Digest, Platform, lap::Resource};
+
+/// Predicate type of SLSA provenance v1.
+pub const PROVENANCE: &str = "https://slsa.dev/provenance/v1";
+/// How this builder builds: base, runtime and model put together as layers, nothing executed.
+pub const BUILD_TYPE: &str = "https://pitlane.dev/buildtypes/car-image/v1";
+
+/// The predicate.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Provenance {
+    /// What was built from what.
+    pub build_definition: BuildDefinition,
+    /// Who built it and when.
+    pub run_details: RunDetails,
+}
+
+/// What was built from what.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct BuildDefinition {
+    /// [`BUILD_TYPE`].
+    pub build_type: String,
+    /// What a tag decides.
+    pub external_parameters: ExternalParameters,
+    /// What the operator decides.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub internal_parameters: Option<InternalParameters>,
+    /// Everything that went in, by digest.
+    pub resolved_dependencies: Vec<Resource>,
+}
+
+/// What a tag decides.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct ExternalParameters {
+    /// The source.
+    pub source: SourceParameter,
+    /// Name of the pipeline file.
+    pub pipeline: String,
+    /// Path of the model in the source.
+    pub model: String,
+    /// Platforms built.
+    pub platforms: Vec<Platform>,
+}
+
+/// The source as SLSA writes it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct SourceParameter {
+    /// `git+…`, or the repository's name where the clone URL is local.
+    pub uri: String,
+    /// `refs/tags/…`.
+    #[serde(rename = "ref")]
+    pub reference: String,
+}
+
+/// What the operator decides.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct InternalParameters {
+    /// Digest of the pipeline file.
+    pub pipeline_digest: Digest,
+    /// Car kind.
+    pub car_kind: crate::CarKind,
+}
+
+/// Who built it and when.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct RunDetails {
+    /// The builder.
+    pub builder: Builder,
+    /// The run.
+    pub metadata: RunMetadata,
+}
+
+/// The builder.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Builder {
+    /// A URI: a trust domain of its own.
+    pub id: String,
+    /// Component → version.
+    #[serde(default, skip_serializing_if = "std::collections::BTreeMap::is_empty")]
+    pub version: std::collections::BTreeMap<String, String>,
+}
+
+/// The run.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct RunMetadata {
+    /// Which run.
+    pub invocation_id: String,
+    /// When it began.
+    #[schemars(with = "String")]
+    pub started_on: Timestamp,
+    /// When the images were ready.
+    #[schemars(with = "String")]
+    pub finished_on: Timestamp,
+}
