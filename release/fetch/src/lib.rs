@@ -1,1 +1,109 @@
-//! Placeholder.
+//! Gathers the evidence of a release: read-only, bounded, from a registry or an OCI layout.
+//!
+//! This is the most exposed I/O of the whole lane, so there is one of it, used by the pipeline's
+//! check step and by the car. It decides nothing: bytes are handed to the admission core as they
+//! came. Every answer is capped in bytes, count and time; digests are what is asked for, tags
+//! only where a person typed one.
+//!
+//! - [`Source`]: a registry ([`registry`]) or a directory ([`layout`])
+//! - [`gather`](mod@gather): from an image's name to its [`pitlane_release::Evidence`]
+
+mod auth;
+mod error;
+pub mod gather;
+pub mod layout;
+pub mod registry;
+
+pub use error::FetchError;
+pub use gather::gather;
+pub use layout::Layout;
+pub use registry::{Credentials, Registry, RegistryOptions};
+
+use pitlane_release::{Digest, Repository, oci::Descriptor};
+
+/// Most referrers looked at when an image has no release statement under its own tag.
+pub const MAX_REFERRERS: usize = 64;
+
+/// Where images and their evidence are read from.
+#[derive(Debug)]
+pub enum Source {
+    /// A registry over HTTP.
+    Registry(Registry),
+    /// An OCI image layout in a directory: a USB stick, a mirror, a test.
+    Layout(Layout),
+}
+
+impl Source {
+    /// The bytes of a manifest or index, by digest (`sha256:…`) or tag.
+    ///
+    /// # Errors
+    /// `NotFound`, or anything that keeps us from knowing.
+    pub async fn manifest(
+        &self,
+        repository: &Repository,
+        reference: &str,
+    ) -> Result<Vec<u8>, FetchError> {
+        match self {
+            Self::Registry(registry) => registry.manifest(repository, reference).await,
+            Self::Layout(layout) => layout.manifest(repository, reference),
+        }
+    }
+
+    /// A small blob, whole, at most `cap` bytes.
+    pub async fn blob(
+        &self,
+        repository: &Repository,
+        digest: &Digest,
+        cap: u64,
+    ) -> Result<Vec<u8>, FetchError> {
+        match self {
+            Self::Registry(registry) => registry.blob(repository, digest, cap).await,
+            Self::Layout(layout) => layout.blob(digest, cap),
+        }
+    }
+
+    /// Streams a blob into `sink`, at most `descriptor.size` bytes, starting at `from`.
+    /// The caller hashes; bytes already given to the sink stay when it fails.
+    pub async fn stream(
+        &self,
+        repository: &Repository,
+        descriptor: &Descriptor,
+        from: u64,
+        sink: &mut (dyn FnMut(&[u8]) -> std::io::Result<()> + Send),
+    ) -> Result<(), FetchError> {
+        match self {
+            Self::Registry(registry) => registry.stream(repository, descriptor, from, sink).await,
+            Self::Layout(layout) => layout.stream(descriptor, from, sink),
+        }
+    }
+
+    /// What claims to speak of this digest: by the referrers API, else by the fallback tag.
+    pub async fn referrers(
+        &self,
+        repository: &Repository,
+        digest: &Digest,
+    ) -> Result<Vec<Descriptor>, FetchError> {
+        match self {
+            Self::Registry(registry) => registry.referrers(repository, digest).await,
+            Self::Layout(layout) => layout.referrers(digest),
+        }
+    }
+
+    /// The tags of a repository, at most `max`.
+    pub async fn tags(
+        &self,
+        repository: &Repository,
+        max: usize,
+    ) -> Result<Vec<String>, FetchError> {
+        match self {
+            Self::Registry(registry) => registry.tags(repository, max).await,
+            Self::Layout(layout) => layout.tags(max),
+        }
+    }
+}
+
+/// The tag that points at the newest release statement of an index. One fixed name, so that no
+/// crowd of other referrers can hide it.
+pub fn statement_tag(index: &Digest) -> String {
+    format!("sha256-{}.release", index.hex())
+}

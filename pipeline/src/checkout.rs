@@ -1,0 +1,183 @@
+//! Fetches what a tag names, with the git command line, hardened.
+//!
+//! Nothing of the repository is ever written as a work tree: the tag is fetched into a bare
+//! repository of the run's own, and the two files that are needed are read as blobs. So there
+//! are no links, submodules, filters or hooks to be afraid of.
+
+use std::{
+    path::{Path, PathBuf},
+    process::Stdio,
+    time::Duration,
+};
+
+use anyhow::{Context as _, bail};
+use pitlane_release::{Commit, ReleaseTag};
+use serde::{Deserialize, Serialize};
+use tokio::process::Command;
+
+/// Longest a fetch may take.
+const FETCH_TIMEOUT: Duration = Duration::from_mins(10);
+/// Longest any other git command may take.
+const QUICK_TIMEOUT: Duration = Duration::from_secs(30);
+/// Largest output of a git command that is kept.
+const MAX_OUTPUT: u64 = 1024 * 1024;
+
+/// What was checked out.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Checkout {
+    /// The commit the tag was peeled to.
+    pub commit: Commit,
+    /// The tag object, if the tag is annotated.
+    pub tag_object: Option<String>,
+    /// RFC 3339 time of the commit.
+    pub committed_at: String,
+    /// The model file, copied out.
+    pub model: PathBuf,
+    /// The card's text.
+    pub card: String,
+}
+
+/// Whether a URL is a place on this machine; only then git may use its `file` transport.
+pub fn is_local(url: &str) -> bool {
+    url.starts_with('/') || url.starts_with("file://") || url.starts_with('.')
+}
+
+/// A git command that obeys nobody but its arguments.
+pub fn git(url: &str, dir: &Path) -> Command {
+    let mut command = Command::new("git");
+    let allowed = if is_local(url) { "file" } else { "https:ssh:http" };
+    command
+        .current_dir(dir)
+        .env_clear()
+        .env("PATH", std::env::var_os("PATH").unwrap_or_default())
+        .env("HOME", dir)
+        .env("LC_ALL", "C")
+        .env("GIT_TERMINAL_PROMPT", "0")
+        .env("GIT_CONFIG_NOSYSTEM", "1")
+        .env("GIT_CONFIG_GLOBAL", "/dev/null")
+        .env("GIT_ALLOW_PROTOCOL", allowed)
+        .env("GIT_NO_LAZY_FETCH", "1")
+        .args(["-c", "core.hooksPath=/dev/null", "-c", "core.fsmonitor=false"])
+        // A bare repository that belongs to another user is where tags are pushed to.
+        .args(["-c", "safe.directory=*", "-c", "gc.auto=0"])
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .kill_on_drop(true);
+    for name in ["SSH_AUTH_SOCK", "GIT_SSH_COMMAND", "SSL_CERT_FILE"] {
+        if let Some(value) = std::env::var_os(name) {
+            command.env(name, value);
+        }
+    }
+    command
+}
+
+/// Runs a git command to its end; its output, or an error with what it said.
+pub async fn run(mut command: Command, limit: Duration) -> anyhow::Result<Vec<u8>> {
+    let name = format!("{:?}", command.as_std().get_args().last().unwrap_or_default());
+    let child = command.spawn().context("git cannot be started; is it installed?")?;
+    let output = tokio::time::timeout(limit, child.wait_with_output())
+        .await
+        .with_context(|| format!("git took longer than {} s at {name}", limit.as_secs()))??;
+    if !output.status.success() {
+        let said = String::from_utf8_lossy(&output.stderr);
+        let said: Vec<&str> = said.lines().filter(|line| !line.is_empty()).take(5).collect();
+        bail!("git: {}", said.join("; "));
+    }
+    if output.stdout.len() as u64 > MAX_OUTPUT {
+        bail!("git printed more than {MAX_OUTPUT} bytes");
+    }
+    Ok(output.stdout)
+}
+
+async fn text(command: Command) -> anyhow::Result<String> {
+    let bytes = run(command, QUICK_TIMEOUT).await?;
+    Ok(String::from_utf8(bytes)?.trim_end().to_owned())
+}
+
+/// Fetches a tag and takes the model and its card out of the commit it names.
+pub async fn checkout(
+    url: &str,
+    tag: &ReleaseTag,
+    model: &Path,
+    card: &Path,
+    max_model: u64,
+    dir: &Path,
+) -> anyhow::Result<Checkout> {
+    let bare = dir.join("source.git");
+    if bare.exists() {
+        std::fs::remove_dir_all(&bare)?;
+    }
+    std::fs::create_dir_all(&bare)?;
+    let git = |args: &[&str]| {
+        let mut command = git(url, &bare);
+        command.args(args);
+        command
+    };
+    run(git(&["init", "--quiet", "--bare", "."]), QUICK_TIMEOUT).await?;
+    let reference = format!("refs/tags/{tag}");
+    let spec = format!("+{reference}:{reference}");
+    run(git(&["fetch", "--quiet", "--depth=1", "--no-tags", "--", url, &spec]), FETCH_TIMEOUT)
+        .await
+        .with_context(|| format!("fetching tag {tag} from {url}"))?;
+
+    let object = text(git(&["rev-parse", "--verify", &reference])).await?;
+    let commit = text(git(&["rev-parse", "--verify", &format!("{reference}^{{commit}}")]))
+        .await
+        .with_context(|| format!("tag {tag} names no commit"))?;
+    let commit: Commit = commit.parse()?;
+    let committed_at =
+        text(git(&["show", "--no-patch", "--format=%ct", commit.as_str()])).await?;
+    let committed_at = jiff::Timestamp::from_second(committed_at.parse()?)?.to_string();
+
+    let target = dir.join("model.onnx");
+    blob(url, &bare, &commit, model, max_model, &target).await?;
+    let card_file = dir.join("card.yaml");
+    let card_limit = pitlane_release::model::MAX_CARD as u64;
+    blob(url, &bare, &commit, card, card_limit, &card_file).await?;
+    let card = std::fs::read_to_string(&card_file)
+        .with_context(|| format!("{}: not UTF-8", card.display()))?;
+    let tag_object = (object != commit.as_str()).then_some(object);
+    std::fs::remove_dir_all(&bare)?;
+    Ok(Checkout { commit, tag_object, committed_at, model: target, card })
+}
+
+/// Copies one file of a commit out, if it is a plain file of a bearable size.
+async fn blob(
+    url: &str,
+    bare: &Path,
+    commit: &Commit,
+    path: &Path,
+    max: u64,
+    target: &Path,
+) -> anyhow::Result<()> {
+    let shown = path.display().to_string();
+    let mut list = git(url, bare);
+    list.args(["ls-tree", "-l", "-z", commit.as_str(), "--", &shown]);
+    let listed = text(list).await?;
+    let Some((fields, _)) = listed.split_once('\t') else {
+        bail!("{shown}: not in commit {commit}; the pipeline's `spec.model` names it");
+    };
+    let fields: Vec<&str> = fields.split_whitespace().collect();
+    let [mode, "blob", id, size] = fields[..] else {
+        bail!("{shown}: is no file in commit {commit}");
+    };
+    if !matches!(mode, "100644" | "100755") {
+        bail!("{shown}: is a link or submodule (mode {mode}); commit the file itself");
+    }
+    let size: u64 = size.parse()?;
+    if size > max {
+        bail!("{shown}: {size} bytes, at most {max} are taken (`spec.model.contract.maxBytes`)");
+    }
+    let mut cat = git(url, bare);
+    cat.args(["cat-file", "blob", id]);
+    let file = std::fs::File::create(target)?;
+    cat.stdout(file);
+    run(cat, FETCH_TIMEOUT).await.with_context(|| format!("reading {shown}"))?;
+    let written = std::fs::metadata(target)?.len();
+    if written != size {
+        bail!("{shown}: {written} of {size} bytes came out of git");
+    }
+    Ok(())
+}

@@ -1,0 +1,149 @@
+//! The command line of `pitlane`.
+//!
+//! stdout is data, stderr is talk. Exit codes: 0 done, 1 could not be done, 2 usage, 10 refused.
+
+mod base;
+mod hook;
+mod keys;
+mod release;
+mod run_id;
+mod runs;
+mod serve;
+
+pub use serve::ServiceFile;
+
+use std::{io::Write as _, process::ExitCode};
+
+use clap::{CommandFactory as _, Parser, Subcommand};
+
+use crate::{lane::StepError, prove::jail, registry};
+
+/// Turns git tags of car repositories into signed, proven car images.
+#[derive(Debug, Parser)]
+#[command(name = "pitlane", version, propagate_version = true, after_help = "\
+Examples:
+  pitlane keys generate --out keys             a key pair to sign with
+  pitlane release --pipeline pipelines/donkeycar.yaml --repo . --tag v1.0.0
+  pitlane serve --config pitlane.yaml          the webhook service
+  pitlane rollback v1.0.0                      a new statement over an old image")]
+struct Cli {
+    /// How much to tell on stderr: error, warn, info, debug, or a filter.
+    #[arg(long, global = true, env = "PITLANE_LOG", default_value = "info")]
+    log: String,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the service: webhook, embedded registry, API.
+    Serve(serve::Args),
+    /// Make one release now, without a service.
+    Release(release::Args),
+    /// Look at the runs of a service, and retry them.
+    Runs(runs::Args),
+    /// Go back to an older release: a new statement over its image.
+    Rollback(runs::RollbackArgs),
+    /// Make keys.
+    Keys(keys::Args),
+    /// Pack root file systems into the base layout of car images.
+    Base(base::Args),
+    /// The embedded registry alone.
+    #[command(subcommand)]
+    Registry(RegistryCommand),
+    /// Connect a plain git server.
+    Hook(hook::Args),
+    /// Check pipeline files and what they name.
+    Config(serve::ConfigArgs),
+    /// The entry point of locked-down processes.
+    #[command(hide = true)]
+    Jail(jail::JailArgs),
+    /// Print a completion script.
+    Completions {
+        /// The shell.
+        shell: clap_complete::Shell,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+enum RegistryCommand {
+    /// Serve images from a folder.
+    Serve(registry::cli::ServeArgs),
+}
+
+/// Runs the program.
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    // Before any thread is started: the jail changes what this process is.
+    if let Command::Jail(args) = cli.command {
+        return match jail::jail_main(&args) {
+            Ok(never) => match never {},
+            Err(error) => report(&error),
+        };
+    }
+    let filter = tracing_subscriber::EnvFilter::try_new(&cli.log);
+    let filter = filter.unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+    let result = match runtime {
+        Ok(runtime) => runtime.block_on(run(cli.command)),
+        Err(error) => Err(error.into()),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => report(&error),
+    }
+}
+
+async fn run(command: Command) -> anyhow::Result<()> {
+    match command {
+        Command::Serve(args) => serve::run(args).await,
+        Command::Release(args) => release::run(args).await,
+        Command::Runs(args) => runs::run(args).await,
+        Command::Rollback(args) => runs::rollback(args).await,
+        Command::Keys(args) => keys::run(args),
+        Command::Base(args) => base::run(args),
+        Command::Registry(RegistryCommand::Serve(args)) => registry::cli::serve(args).await,
+        Command::Hook(args) => hook::run(args).await,
+        Command::Config(args) => serve::check(args).await,
+        Command::Completions { shell } => {
+            clap_complete::generate(shell, &mut Cli::command(), "pitlane", &mut std::io::stdout());
+            Ok(())
+        }
+        Command::Jail(_) => unreachable!("handled before the threads were started"),
+    }
+}
+
+/// Tells what went wrong and what to do; gives the exit code.
+fn report(error: &anyhow::Error) -> ExitCode {
+    let mut stderr = std::io::stderr();
+    let _ = writeln!(stderr, "error: {error:#}");
+    let step = error.downcast_ref::<StepError>();
+    if let Some(step) = step {
+        let _ = writeln!(stderr, "hint: {}", step.hint);
+    }
+    match step {
+        Some(step) if !step.code.ends_with("-failed") || step.code == "lap-failed" => {
+            ExitCode::from(10)
+        }
+        _ => ExitCode::FAILURE,
+    }
+}
+
+/// Prints a value as JSON on stdout.
+fn print_json(value: &impl serde::Serialize) -> anyhow::Result<()> {
+    let mut stdout = std::io::stdout().lock();
+    serde_json::to_writer_pretty(&mut stdout, value)?;
+    writeln!(stdout)?;
+    Ok(())
+}
+
+/// How results are printed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum Output {
+    /// For people.
+    #[default]
+    Text,
+    /// For programs.
+    Json,
+}

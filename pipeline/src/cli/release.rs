@@ -1,0 +1,142 @@
+//! `pitlane release`: one release, now, without a service.
+
+use std::{collections::BTreeMap, io::Write as _, path::PathBuf, sync::Arc, time::Instant};
+
+use anyhow::{Context as _, bail};
+use pitlane_release::Counter;
+use serde_json::{Map, Value, json};
+
+use super::Output;
+use crate::{
+    config::Pipeline,
+    lane::{Job, Lane as _, Outputs, Step},
+    steps::{LocalLane, Ready, Tools, highest_counter},
+};
+
+/// Make one release now, without a service.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+The counter is one more than the highest that this key has signed in the registry, unless
+--counter says otherwise. --dry-run stops before anything leaves this machine.
+
+Examples:
+  pitlane release --pipeline pipelines/donkeycar.yaml --repo . --tag v1.0.0 --dry-run
+  pitlane release --pipeline car.yaml --repo ~/car --tag v2 --registry 127.0.0.1:5000/team/car")]
+pub(super) struct Args {
+    /// The pipeline file.
+    #[arg(long)]
+    pipeline: PathBuf,
+    /// The car repository on this machine; the pipeline's `source.url` when absent.
+    #[arg(long)]
+    repo: Option<PathBuf>,
+    /// The tag to release.
+    #[arg(long)]
+    tag: String,
+    /// A model file to release instead of the one in the tag's commit.
+    #[arg(long)]
+    model: Option<PathBuf>,
+    /// Registry and repository, instead of the pipeline's.
+    #[arg(long)]
+    registry: Option<pitlane_release::Repository>,
+    /// Private key, instead of the pipeline's.
+    #[arg(long)]
+    key: Option<PathBuf>,
+    /// The release's counter.
+    #[arg(long, value_parser = clap::value_parser!(u64).range(1..))]
+    counter: Option<u64>,
+    /// Stop before the push: check out, inspect, assemble and prove only.
+    #[arg(long)]
+    dry_run: bool,
+    /// Where the run keeps what it makes; a temporary directory when absent.
+    #[arg(long)]
+    work: Option<PathBuf>,
+    /// How to print the result.
+    #[arg(long, value_enum, default_value_t)]
+    output: Output,
+}
+
+pub(super) async fn run(args: Args) -> anyhow::Result<()> {
+    let mut pipeline = Pipeline::load(&args.pipeline)?;
+    if let Some(repo) = &args.repo {
+        let repo = std::fs::canonicalize(repo)
+            .with_context(|| format!("{}: no such repository", repo.display()))?;
+        pipeline.spec.source.url = repo.to_string_lossy().into_owned();
+    }
+    if let Some(registry) = args.registry {
+        pipeline.spec.registry.repository = registry;
+    }
+    if let Some(key) = args.key {
+        pipeline.spec.sign.key = key;
+    }
+    let kept = match &args.work {
+        Some(dir) => Err(dir.clone()),
+        None => Ok(tempfile::tempdir()?),
+    };
+    let work = match &kept {
+        Ok(temporary) => temporary.path().to_owned(),
+        Err(dir) => dir.clone(),
+    };
+    std::fs::create_dir_all(work.join("cache"))?;
+    let ready = Arc::new(Ready::open(pipeline).await?);
+    let counter = match args.counter {
+        Some(counter) => counter,
+        None if args.dry_run => 1,
+        None => highest_counter(&ready).await.context("finding the next counter")? + 1,
+    };
+    if Counter::new(counter).is_none() {
+        bail!("counter {counter} is out of range (1 to 2^53 - 1)");
+    }
+    let spec = &ready.pipeline.spec;
+    let job = Job {
+        run: super::run_id::new(),
+        pipeline: ready.pipeline.name.clone(),
+        repository: spec.source.repository.to_string(),
+        tag: args.tag,
+        commit: None,
+        tag_object: None,
+        counter,
+        rollback: false,
+    };
+    let lane = LocalLane {
+        pipelines: BTreeMap::from([(job.pipeline.clone(), ready)]),
+        work,
+        tools: Tools::find()?,
+        model: args.model,
+    };
+    let last = if args.dry_run { Step::Prove } else { Step::Promote };
+    let report = drive(&lane, &job, last).await?;
+    match args.output {
+        Output::Json => super::print_json(&report),
+        Output::Text => {
+            let mut stdout = std::io::stdout().lock();
+            let image = report["image"].as_str().unwrap_or("nothing was pushed (--dry-run)");
+            writeln!(stdout, "{image}")?;
+            Ok(())
+        }
+    }
+}
+
+/// Runs the steps one after the other, telling how each went.
+async fn drive(lane: &LocalLane, job: &Job, last: Step) -> anyhow::Result<Value> {
+    let mut done = Outputs::new();
+    let mut times = Map::new();
+    for step in Step::ALL {
+        let began = Instant::now();
+        let output = lane.run(job, step, &done).await?;
+        let ms = u64::try_from(began.elapsed().as_millis())?;
+        tracing::info!(step = step.name(), duration_ms = ms, "done");
+        times.insert(step.name().into(), ms.into());
+        done.insert(step, output);
+        if step == last {
+            break;
+        }
+    }
+    let image = done.get(&Step::Check).map_or(Value::Null, |check| check["image"].clone());
+    let index = done.get(&Step::Assemble).map(|a| a["index"]["descriptor"]["digest"].clone());
+    Ok(json!({
+        "run": job.run, "tag": job.tag, "counter": job.counter, "image": image, "index": index,
+        "commit": done.get(&Step::Checkout).map(|c| c["commit"].clone()),
+        "stagesMs": times,
+        "promotion": done.get(&Step::Promote),
+    }))
+}

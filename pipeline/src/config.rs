@@ -1,0 +1,279 @@
+//! The pipeline file: what to build from which repository, how to prove it, where it goes.
+//!
+//! It is the operator's, never the car repository's, so that nobody who can tag can change what
+//! is asked of a release. Format `pitlane.dev/v1`, kind `Pipeline`; `docs/pipeline-file.md`.
+
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+};
+
+use anyhow::{Context as _, bail};
+use pitlane_release::{CarKind, Digest, Platform, RepoName, Repository, yaml};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::{model::Contract, prove};
+
+/// Largest pipeline file read (bytes).
+const MAX_FILE: usize = 256 * 1024;
+
+/// A pipeline file.
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct PipelineFile {
+    /// `pitlane.dev/v1`.
+    pub api_version: pitlane_release::model::ApiVersion,
+    /// `Pipeline`.
+    pub kind: PipelineKind,
+    /// Its name.
+    pub metadata: Metadata,
+    /// What it does.
+    pub spec: Spec,
+}
+
+/// The word in `kind:`.
+#[derive(Clone, Copy, Debug, Deserialize, Serialize, JsonSchema)]
+pub enum PipelineKind {
+    /// A pipeline.
+    Pipeline,
+}
+
+/// Name of a pipeline.
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Metadata {
+    /// Lower-case letters, digits and dashes.
+    pub name: CarKind,
+}
+
+/// What a pipeline does.
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Spec {
+    /// The kind of car it releases for.
+    pub car_kind: CarKind,
+    /// Where releases come from.
+    pub source: Source,
+    /// The model.
+    #[serde(default)]
+    pub model: Model,
+    /// Platforms to build.
+    #[serde(default = "both_platforms")]
+    pub platforms: Vec<Platform>,
+    /// What every image starts from.
+    pub base: Base,
+    /// Platform → the runtime's binary.
+    pub runtime: BTreeMap<Platform, PathBuf>,
+    /// What a candidate must do in the twin; nothing is proven when absent.
+    #[serde(default)]
+    pub prove: Option<prove::Scenario>,
+    /// Limits of the locked-down process that drives it.
+    #[serde(default)]
+    pub limits: prove::Limits,
+    /// Where images go.
+    pub registry: Registry,
+    /// Who signs.
+    pub sign: Sign,
+    /// The policy of the cars it is for: the check step admits by it.
+    pub policy: PathBuf,
+    /// The GitOps repository; nothing is promoted when absent.
+    #[serde(default)]
+    pub promote: Option<Promote>,
+}
+
+fn both_platforms() -> Vec<Platform> {
+    Platform::ALL.to_vec()
+}
+
+/// Where releases come from.
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Source {
+    /// The repository as webhooks name it.
+    pub repository: RepoName,
+    /// Where it is cloned from: https, ssh, or a path on this machine. Never taken from a
+    /// webhook's body.
+    pub url: String,
+    /// Which tags are releases (`*` and `?`).
+    #[serde(default = "all_tags")]
+    pub tags: String,
+    /// Whether a tag may move after its first release. Off: a moved tag is refused.
+    #[serde(default)]
+    pub allow_moved_tags: bool,
+}
+
+fn all_tags() -> String {
+    "v*".into()
+}
+
+/// The model in the source.
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct Model {
+    /// Its path in the repository.
+    pub path: PathBuf,
+    /// Its card's path; the model's with the ending `.yaml` when absent.
+    pub card: Option<PathBuf>,
+    /// What it must keep to.
+    pub contract: Contract,
+}
+
+impl Default for Model {
+    fn default() -> Self {
+        Self { path: "models/pilot.onnx".into(), card: None, contract: Contract::default() }
+    }
+}
+
+impl Model {
+    /// The card's path in the repository.
+    pub fn card_path(&self) -> PathBuf {
+        self.card.clone().unwrap_or_else(|| self.path.with_extension("yaml"))
+    }
+}
+
+/// What every image starts from.
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Base {
+    /// An OCI image layout on this machine with an image per platform.
+    pub layout: PathBuf,
+}
+
+/// Where images go.
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Registry {
+    /// Registry and repository.
+    pub repository: Repository,
+    /// Whether to speak plain HTTP to it (registries on loopback always are).
+    #[serde(default)]
+    pub plain_http: bool,
+    /// User name for pushes.
+    #[serde(default)]
+    pub user: Option<String>,
+    /// File that holds the password or token for pushes; mode 0600.
+    #[serde(default)]
+    pub password_file: Option<PathBuf>,
+}
+
+/// Who signs.
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Sign {
+    /// Private key in cosign's format; mode 0600.
+    pub key: PathBuf,
+    /// File with its password; mode 0600. Else the variable `COSIGN_PASSWORD`.
+    #[serde(default)]
+    pub password_file: Option<PathBuf>,
+    /// `builder.id` in the provenance: a URI that stands for this instance and its key.
+    #[serde(default = "default_builder")]
+    pub builder: String,
+    /// Days after which releases expire; never when absent.
+    #[serde(default)]
+    pub expire_days: Option<u32>,
+}
+
+fn default_builder() -> String {
+    "https://pitlane.dev/builder/local".into()
+}
+
+/// The GitOps repository.
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Promote {
+    /// Where it is cloned from and pushed to.
+    pub url: String,
+    /// The branch.
+    #[serde(default = "main_branch")]
+    pub branch: String,
+    /// The kustomization in it.
+    pub file: PathBuf,
+    /// `name` of the entry in its `images:` whose `digest` is changed.
+    pub image: String,
+}
+
+fn main_branch() -> String {
+    "main".into()
+}
+
+/// A pipeline file that was read and checked, with its paths made absolute.
+#[derive(Clone, Debug)]
+pub struct Pipeline {
+    /// What it says.
+    pub spec: Spec,
+    /// Its name.
+    pub name: String,
+    /// The file.
+    pub file: PathBuf,
+    /// Digest of the file, for statements.
+    pub digest: Digest,
+}
+
+impl Pipeline {
+    /// Reads and checks a pipeline file. Relative paths in it are relative to the file.
+    pub fn load(file: &Path) -> anyhow::Result<Self> {
+        let text = std::fs::read_to_string(file)
+            .with_context(|| format!("{}: cannot be read", file.display()))?;
+        Self::parse(&text, file).with_context(|| {
+            format!("{}: not a usable pipeline file (docs/pipeline-file.md)", file.display())
+        })
+    }
+
+    fn parse(text: &str, file: &Path) -> anyhow::Result<Self> {
+        let parsed: PipelineFile = yaml::read(text, MAX_FILE)?;
+        let mut spec = parsed.spec;
+        let dir = std::path::absolute(file)?;
+        let dir = dir.parent().unwrap_or(Path::new("/"));
+        let join = |path: &mut PathBuf| *path = dir.join(&*path);
+        join(&mut spec.base.layout);
+        spec.runtime.values_mut().for_each(join);
+        spec.registry.password_file.iter_mut().for_each(join);
+        join(&mut spec.sign.key);
+        spec.sign.password_file.iter_mut().for_each(join);
+        join(&mut spec.policy);
+        spec.platforms.sort();
+        spec.platforms.dedup();
+        if spec.platforms.is_empty() {
+            bail!("field `spec.platforms` is empty: name linux/amd64, linux/arm64 or both");
+        }
+        for platform in &spec.platforms {
+            if !spec.runtime.contains_key(platform) {
+                bail!("field `spec.runtime` has no binary for {platform}");
+            }
+        }
+        for path in [&spec.model.path, &spec.model.card_path()] {
+            inside(path).with_context(|| "field `spec.model`")?;
+        }
+        if let Some(promote) = &spec.promote {
+            inside(&promote.file).with_context(|| "field `spec.promote.file`")?;
+        }
+        let name = parsed.metadata.name.to_string();
+        Ok(Self { spec, name, file: file.to_owned(), digest: Digest::of(text) })
+    }
+}
+
+/// A path that stays inside a checkout.
+fn inside(path: &Path) -> anyhow::Result<()> {
+    let plain = |part| matches!(part, std::path::Component::Normal(name) if name != ".git");
+    if path.as_os_str().is_empty() || !path.components().all(plain) {
+        bail!("`{}` must be a plain path inside the repository", path.display());
+    }
+    Ok(())
+}
+
+/// Reads a secret from a file that nobody else may read.
+pub fn read_secret(path: &Path) -> anyhow::Result<zeroize::Zeroizing<String>> {
+    use std::os::unix::fs::MetadataExt as _;
+    let shown = path.display();
+    let file = std::fs::File::open(path).with_context(|| format!("{shown}: cannot be read"))?;
+    let mode = file.metadata()?.mode();
+    if mode & 0o077 != 0 {
+        bail!("{shown}: others may read this secret (mode {:o}); run chmod 600 {shown}", mode & 0o777);
+    }
+    let mut text = zeroize::Zeroizing::new(String::new());
+    std::io::Read::read_to_string(&mut std::io::Read::take(file, 64 * 1024), &mut text)?;
+    let end = text.trim_end_matches(['\n', '\r']).len();
+    text.truncate(end);
+    Ok(text)
+}

@@ -1,0 +1,140 @@
+//! The lane: the steps of a run, their order, and the seam between running and journalling them.
+
+use std::{collections::BTreeMap, future::Future, pin::Pin};
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+/// The steps of a run, in order.
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
+#[serde(rename_all = "lowercase")]
+pub enum Step {
+    /// Fetch the tag's commit from the configured repository.
+    Checkout,
+    /// Parse and bound the model against the contract.
+    Model,
+    /// Put base, runtime and model together as OCI images.
+    Assemble,
+    /// Drive the candidate in the twin, in a locked-down process.
+    Prove,
+    /// Upload blobs, platform manifests and index, by digest.
+    Push,
+    /// Sign and attach provenance and laps.
+    Attest,
+    /// Sign index, platform manifests and the release statement.
+    Sign,
+    /// Read everything back and admit it by the car's own policy; only then write the tag.
+    Check,
+    /// Change one scalar in the GitOps repository.
+    Promote,
+}
+
+impl Step {
+    /// All steps in order.
+    pub const ALL: [Self; 9] = [
+        Self::Checkout,
+        Self::Model,
+        Self::Assemble,
+        Self::Prove,
+        Self::Push,
+        Self::Attest,
+        Self::Sign,
+        Self::Check,
+        Self::Promote,
+    ];
+
+    /// Its name, as in journals, URLs and `--help`.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Checkout => "checkout",
+            Self::Model => "model",
+            Self::Assemble => "assemble",
+            Self::Prove => "prove",
+            Self::Push => "push",
+            Self::Attest => "attest",
+            Self::Sign => "sign",
+            Self::Check => "check",
+            Self::Promote => "promote",
+        }
+    }
+
+    /// The step of this name.
+    pub fn parse(text: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|step| step.name() == text)
+    }
+}
+
+impl std::fmt::Display for Step {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// What finished steps left for those after them; kept in the journal as JSON.
+pub type Outputs = BTreeMap<Step, Value>;
+
+/// Why a step did not finish.
+#[derive(Clone, Debug, thiserror::Error, Serialize, Deserialize)]
+#[error("{message}")]
+pub struct StepError {
+    /// A stable code.
+    pub code: String,
+    /// What happened, with the file or value.
+    pub message: String,
+    /// The next step.
+    pub hint: String,
+    /// Whether trying again by itself can help.
+    pub retryable: bool,
+}
+
+impl StepError {
+    /// Something only a person can mend.
+    pub fn new(
+        code: impl Into<String>,
+        message: impl std::fmt::Display,
+        hint: impl Into<String>,
+    ) -> Self {
+        let (code, hint) = (code.into(), hint.into());
+        Self { code, message: format!("{message:#}"), hint, retryable: false }
+    }
+
+    /// Something that may pass.
+    #[must_use]
+    pub fn retryable(mut self) -> Self {
+        self.retryable = true;
+        self
+    }
+}
+
+/// One run's identity, given to each step.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Job {
+    /// The run's id; also the name of its working directory.
+    pub run: String,
+    /// Name of the pipeline.
+    pub pipeline: String,
+    /// Source repository, `owner/name`.
+    pub repository: String,
+    /// The tag.
+    pub tag: String,
+    /// The commit the event named, if it named one.
+    pub commit: Option<String>,
+    /// The tag object, for annotated tags.
+    pub tag_object: Option<String>,
+    /// The release's counter.
+    pub counter: u64,
+    /// Whether an old image gets a new statement, and nothing is built.
+    pub rollback: bool,
+}
+
+/// A step's future.
+pub type StepFuture<'a> = Pin<Box<dyn Future<Output = Result<Value, StepError>> + Send + 'a>>;
+
+/// Executes steps; the service's journal calls it, and so does `pitlane release`.
+pub trait Lane: Send + Sync + 'static {
+    /// Runs one step. Idempotent: a step that was killed is run again from its start, with the
+    /// same inputs, and must come to the same end.
+    fn run<'a>(&'a self, job: &'a Job, step: Step, done: &'a Outputs) -> StepFuture<'a>;
+}

@@ -1,0 +1,24 @@
+//! Makes releases: from a git tag to signed images, their evidence and a GitOps commit.
+//!
+//! # Modules
+//! - what to make: [`config`] (the pipeline file)
+//! - the lane: [`lane`] (steps and their order), [`steps`] (what each does)
+//! - making: [`checkout`], [`model`], [`assemble`], [`prove`], [`push`], [`attest`], [`sign`],
+//!   [`promote`]
+//! - serving: [`service`] (webhook, store, runs), [`registry`] (embedded OCI registry)
+//! - [`cli`]: the commands
+
+pub mod assemble;
+pub mod attest;
+pub mod checkout;
+pub mod cli;
+pub mod config;
+pub mod lane;
+pub mod model;
+pub mod promote;
+pub mod prove;
+pub mod push;
+pub mod registry;
+pub mod service;
+pub mod sign;
+pub mod steps;

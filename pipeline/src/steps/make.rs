@@ -1,0 +1,138 @@
+//! Checkout, model, assemble, prove: from a tag to a candidate that has driven.
+
+use std::{collections::BTreeMap, path::Path};
+
+use anyhow::Context as _;
+use pitlane_release::{ModelCard, Platform};
+use serde_json::Value;
+
+use super::{Context, failed};
+use crate::{
+    assemble::{self, Assembled, Inputs},
+    checkout::{self, Checkout},
+    lane::{Step, StepError},
+    model::{self, ModelFacts},
+    prove::{Prove, prove},
+};
+
+impl Context<'_> {
+    pub(super) async fn checkout(&self) -> anyhow::Result<Checkout> {
+        let spec = &self.ready.pipeline.spec;
+        let tag = self.job.tag.parse()?;
+        let max = spec.model.contract.max_bytes;
+        let (path, card) = (&spec.model.path, spec.model.card_path());
+        let mut found =
+            checkout::checkout(&spec.source.url, &tag, path, &card, max, self.dir).await?;
+        if let Some(announced) = &self.job.commit {
+            if announced != found.commit.as_str() {
+                let why = format!(
+                    "tag {tag} was announced at {announced}, the repository has it at {}",
+                    found.commit
+                );
+                let hint = "somebody moved the tag; make a new tag, tags are for ever";
+                return Err(StepError::new("tag-moved", why, hint).into());
+            }
+        }
+        if let Some(model) = &self.lane.model {
+            found.model = std::path::absolute(model)?;
+        }
+        Ok(found)
+    }
+
+    pub(super) fn model(&self) -> anyhow::Result<ModelFacts> {
+        let checkout: Checkout = self.output(Step::Checkout)?;
+        let spec = &self.ready.pipeline.spec;
+        let card = ModelCard::parse(&checkout.card)
+            .with_context(|| spec.model.card_path().display().to_string())?;
+        let shown = spec.model.path.display();
+        let size = std::fs::metadata(&checkout.model)?.len();
+        let max = spec.model.contract.max_bytes;
+        anyhow::ensure!(size <= max, "{shown}: {size} bytes, the contract allows {max}");
+        let bytes = std::fs::read(&checkout.model)?;
+        model::inspect(&bytes, &card, &spec.model.contract).map_err(|refusal| {
+            let why = format!("{shown}: {refusal}");
+            let hint = "mend the model and push a new tag (docs/model.md)";
+            StepError::new(refusal.code(), why, hint).into()
+        })
+    }
+
+    pub(super) fn assemble(&self) -> anyhow::Result<Assembled> {
+        let checkout: Checkout = self.output(Step::Checkout)?;
+        let spec = &self.ready.pipeline.spec;
+        let note = |key: &str| format!("org.opencontainers.image.{key}");
+        let annotations = BTreeMap::from([
+            (note("source"), spec.source.repository.to_string()),
+            (note("revision"), checkout.commit.to_string()),
+            (note("version"), self.job.tag.clone()),
+            (note("title"), spec.car_kind.to_string()),
+        ]);
+        assemble::assemble(&Inputs {
+            base: &spec.base.layout,
+            runtime: &spec.runtime,
+            platforms: &spec.platforms,
+            model: &checkout.model,
+            card: checkout.card.as_bytes(),
+            annotations: &annotations,
+            created: Some(&checkout.committed_at),
+            cache: &self.lane.work.join("cache"),
+        })
+    }
+
+    pub(super) async fn prove(&self) -> Result<Value, StepError> {
+        let fail = |error: anyhow::Error| failed(Step::Prove, &error);
+        let spec = &self.ready.pipeline.spec;
+        let Some(scenario) = &spec.prove else { return Ok(Value::Null) };
+        let assembled: Assembled = self.output(Step::Assemble).map_err(fail)?;
+        let rootfs = self.dir.join("candidate");
+        unpack(&assembled, &rootfs).map_err(fail)?;
+        let evidence_dir = self.dir.join("laps");
+        let proof = prove(&Prove {
+            rootfs: &rootfs,
+            model: "/models/pilot.onnx",
+            scenario,
+            limits: &spec.limits,
+            twin: self.lane.tools.twin.clone(),
+            jail: self.lane.tools.jail.clone(),
+            evidence_dir: &evidence_dir,
+        })
+        .await;
+        // The unpacked candidate has done its duty; the plots and traces stay.
+        let _ = std::fs::remove_dir_all(&rootfs);
+        let proof = proof.map_err(|error| fail(error.into()))?;
+        let failure = proof.runs.iter().find_map(|run| run.failure.as_ref());
+        if let Some(failure) = failure.filter(|_| !proof.passed) {
+            let hint = "look at the plot and the trace, retrain, and push a new tag";
+            return Err(StepError::new("lap-failed", &failure.message, hint));
+        }
+        serde_json::to_value(&proof).map_err(|error| fail(error.into()))
+    }
+}
+
+/// The platform whose image drives in the twin: this machine's.
+pub(super) fn proving_platform() -> anyhow::Result<Platform> {
+    Platform::host().context("releases are made for amd64 and arm64; this machine is neither")
+}
+
+/// Unpacks the candidate for this machine. Its layers were just made here from the operator's
+/// base and runtime and one model file, so a plain unpacking is enough.
+fn unpack(assembled: &Assembled, rootfs: &Path) -> anyhow::Result<()> {
+    if rootfs.exists() {
+        std::fs::remove_dir_all(rootfs)?;
+    }
+    std::fs::create_dir_all(rootfs)?;
+    let platform = proving_platform()?;
+    let image = assembled
+        .images
+        .get(&platform)
+        .with_context(|| format!("to prove here, `spec.platforms` must contain {platform}"))?;
+    for blob in &image.layers {
+        let reader = blob.open()?;
+        let gzip = blob.descriptor.media_type == pitlane_release::oci::LAYER_GZIP;
+        let reader: Box<dyn std::io::Read> =
+            if gzip { Box::new(flate2::read::MultiGzDecoder::new(reader)) } else { reader };
+        let mut archive = tar::Archive::new(reader);
+        archive.set_preserve_mtime(false);
+        archive.unpack(rootfs).with_context(|| format!("unpacking {}", blob.descriptor.digest))?;
+    }
+    Ok(())
+}

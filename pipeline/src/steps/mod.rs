@@ -1,0 +1,200 @@
+//! What each step does, from its inputs to the outputs that the journal keeps.
+//!
+//! Every step is idempotent: blobs and manifests are named by their digests, statements are
+//! sealed once and kept in the run's directory, the tag is written last.
+
+mod make;
+mod publish;
+mod rollback;
+mod vouch;
+
+pub use rollback::highest_counter;
+
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use anyhow::Context as _;
+use jiff::Timestamp;
+use pitlane_release::{Policy, statement::ReleaseStatement};
+use serde::{Serialize, de::DeserializeOwned};
+use serde_json::Value;
+
+use crate::{
+    config::Pipeline,
+    lane::{Job, Lane, Outputs, Step, StepError, StepFuture},
+    push::Pusher,
+    sign::Signer,
+};
+
+/// A pipeline that is ready to work: its key is open, its registry is known.
+#[derive(Debug)]
+pub struct Ready {
+    /// The pipeline file.
+    pub pipeline: Pipeline,
+    /// Its signer.
+    pub signer: Signer,
+    /// Its registry.
+    pub pusher: Pusher,
+    /// The policy of its cars.
+    pub policy: Policy,
+}
+
+impl Ready {
+    /// Opens everything that a pipeline needs, so that what is missing shows at the start.
+    pub async fn open(pipeline: Pipeline) -> anyhow::Result<Self> {
+        let spec = &pipeline.spec;
+        let signer = Signer::open(&spec.sign.key, spec.sign.password_file.as_deref())?;
+        let pusher = Pusher::new(&spec.registry).await?;
+        let shown = spec.policy.display();
+        let text = std::fs::read_to_string(&spec.policy)
+            .with_context(|| format!("{shown}: the policy cannot be read"))?;
+        // Keys that the policy only names are this pipeline's own.
+        let pem = signer.public().to_pem();
+        let policy = Policy::parse(&text, &|_| Some(pem.clone()))
+            .with_context(|| format!("{shown}: not a usable policy"))?;
+        Ok(Self { pipeline, signer, pusher, policy })
+    }
+}
+
+/// Programs that steps start.
+#[derive(Clone, Debug)]
+pub struct Tools {
+    /// `pitlane-twin`.
+    pub twin: PathBuf,
+    /// This program, which is also the jail's entry point.
+    pub jail: PathBuf,
+}
+
+impl Tools {
+    /// The programs beside this one.
+    pub fn find() -> anyhow::Result<Self> {
+        let jail = std::env::current_exe().context("this program's own path is unknown")?;
+        let twin = match std::env::var_os("PITLANE_TWIN") {
+            Some(path) => path.into(),
+            None => jail.with_file_name("pitlane-twin"),
+        };
+        Ok(Self { twin, jail })
+    }
+}
+
+/// The lane on this machine.
+#[derive(Debug)]
+pub struct LocalLane {
+    /// Pipelines by name.
+    pub pipelines: BTreeMap<String, Arc<Ready>>,
+    /// Where runs keep what they make: a directory each, and `cache/`.
+    pub work: PathBuf,
+    /// Programs.
+    pub tools: Tools,
+    /// A model file to release instead of the one in the commit (`--model`).
+    pub model: Option<PathBuf>,
+}
+
+impl Lane for LocalLane {
+    fn run<'a>(&'a self, job: &'a Job, step: Step, done: &'a Outputs) -> StepFuture<'a> {
+        Box::pin(async move {
+            let ready = self.pipelines.get(&job.pipeline).ok_or_else(|| {
+                let why = format!("there is no pipeline `{}` any more", job.pipeline);
+                StepError::new("no-pipeline", why, "bring its file back, or drop the run")
+            })?;
+            let dir = self.work.join(&job.run);
+            let made = std::fs::create_dir_all(&dir);
+            made.map_err(|error| failed(step, &anyhow::Error::new(error)))?;
+            let context = Context { lane: self, ready, job, done, dir: &dir };
+            let result = if job.rollback {
+                context.rollback(step).await
+            } else {
+                match step {
+                    Step::Checkout => json(context.checkout().await),
+                    Step::Model => json(context.model()),
+                    Step::Assemble => json(context.assemble()),
+                    Step::Prove => return context.prove().await,
+                    Step::Push => json(context.push().await),
+                    Step::Attest => json(context.attest().await),
+                    Step::Sign => json(context.sign().await),
+                    Step::Check => return context.check().await,
+                    Step::Promote => json(context.promote().await),
+                }
+            };
+            result.map_err(|error| failed(step, &error))
+        })
+    }
+}
+
+/// Everything a step may look at.
+#[derive(Clone, Copy)]
+struct Context<'a> {
+    lane: &'a LocalLane,
+    ready: &'a Ready,
+    job: &'a Job,
+    done: &'a Outputs,
+    dir: &'a Path,
+}
+
+impl Context<'_> {
+    /// The output of an earlier step.
+    fn output<T: DeserializeOwned>(&self, step: Step) -> anyhow::Result<T> {
+        let value = self.done.get(&step).with_context(|| format!("{step} has left no output"))?;
+        serde_json::from_value(value.clone()).with_context(|| format!("output of {step}"))
+    }
+
+    /// A document that is made once and found again when the step is run again: signatures are
+    /// random, and a release that was interrupted should not be signed twice.
+    fn once(
+        &self,
+        name: &str,
+        make: impl FnOnce() -> anyhow::Result<Vec<u8>>,
+    ) -> anyhow::Result<Vec<u8>> {
+        let path = self.dir.join(name);
+        if let Ok(bytes) = std::fs::read(&path) {
+            return Ok(bytes);
+        }
+        let bytes = make()?;
+        crate::assemble::layer::write_atomically(&path, &bytes)?;
+        Ok(bytes)
+    }
+}
+
+fn json<T: Serialize>(result: anyhow::Result<T>) -> anyhow::Result<Value> {
+    Ok(serde_json::to_value(result?)?)
+}
+
+/// The clock, in one place.
+fn now() -> Timestamp {
+    Timestamp::now()
+}
+
+/// An error of a step, with the hint that its place suggests.
+fn failed(step: Step, error: &anyhow::Error) -> StepError {
+    let network = error.chain().any(|cause| {
+        cause.is::<reqwest::Error>()
+            || matches!(
+                cause.downcast_ref(),
+                Some(pitlane_fetch::FetchError::Unreachable { .. })
+            )
+    });
+    if let Some(error) = error.downcast_ref::<StepError>() {
+        return error.clone();
+    }
+    let hint = match step {
+        Step::Checkout => "check `spec.source` of the pipeline file, and that the tag is pushed",
+        Step::Model => "mend the model or its card in the car repository and push a new tag",
+        Step::Assemble => "run `make base runtime`, or check `spec.base` and `spec.runtime`",
+        Step::Prove => "look at the plot and the trace, retrain, and push a new tag",
+        Step::Push | Step::Attest | Step::Sign => "check the registry, then `pitlane runs retry`",
+        Step::Check => "nothing was tagged; see the checks above, then `pitlane runs retry`",
+        Step::Promote => "the release is in the registry; mend the GitOps side and retry",
+    };
+    let code = format!("{step}-failed");
+    let error = StepError::new(code, format!("{error:#}"), hint);
+    if network { error.retryable() } else { error }
+}
+
+/// A release statement with its bundle.
+struct Sealed {
+    statement: ReleaseStatement,
+    bundle: Vec<u8>,
+}

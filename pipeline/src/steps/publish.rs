@@ -1,0 +1,137 @@
+//! Push, check, promote: what the registry and the GitOps repository get, and when.
+
+use pitlane_fetch::FetchError;
+use pitlane_release::{
+    Digest, Floor, ImageRef, Platform, Question, admit,
+    oci::{INDEX, MANIFEST},
+    statement::Release,
+};
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+use super::{Context, failed, now};
+use crate::{
+    assemble::Assembled,
+    lane::{Step, StepError},
+    promote::{self, Promotion},
+};
+
+/// What was pushed.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Pushed {
+    index: Digest,
+    bytes_uploaded: u64,
+}
+
+impl Context<'_> {
+    pub(super) async fn push(&self) -> anyhow::Result<Pushed> {
+        let assembled: Assembled = self.output(Step::Assemble)?;
+        let pusher = &self.ready.pusher;
+        let before = pusher.uploaded();
+        let mut seen = std::collections::BTreeSet::new();
+        let blobs = assembled.images.values().flat_map(|i| i.layers.iter().chain([&i.config]));
+        let new = blobs.filter(|blob| seen.insert(blob.descriptor.digest));
+        futures_util::future::try_join_all(new.map(|blob| pusher.blob(blob))).await?;
+        for image in assembled.images.values() {
+            pusher.manifest(&read(&image.manifest)?, MANIFEST, None).await?;
+        }
+        let index = pusher.manifest(&read(&assembled.index)?, INDEX, None).await?;
+        Ok(Pushed { index, bytes_uploaded: pusher.uploaded() - before })
+    }
+
+    /// Reads the release back and lets the car's own policy decide; then writes the tag.
+    pub(super) async fn check(&self) -> Result<Value, StepError> {
+        let fail = |error: anyhow::Error| failed(Step::Check, &error);
+        let sealed: super::vouch::Signed = self.output(Step::Sign).map_err(fail)?;
+        let release = &sealed.release;
+        let repository = self.ready.pusher.repository().clone();
+        let image = ImageRef {
+            repository: repository.clone(),
+            tag: Some(release.source.tag.to_string()),
+            digest: Some(release.index),
+        };
+        let mut checks = serde_json::Map::new();
+        for platform in release.platforms.keys() {
+            let made = self.admit(&image, *platform, release).await?;
+            checks.insert(platform.to_string(), made);
+        }
+        self.write_tag(release).await.map_err(fail)?;
+        Ok(json!({ "image": repository.pin(release.index), "checks": checks }))
+    }
+
+    async fn admit(
+        &self,
+        image: &ImageRef,
+        platform: Platform,
+        release: &Release,
+    ) -> Result<Value, StepError> {
+        let fail = |error: anyhow::Error| failed(Step::Check, &error);
+        let (source, policy) = (&self.ready.pusher.source, &self.ready.policy);
+        let evidence = pitlane_fetch::gather(source, policy, image, platform).await;
+        let evidence = evidence.map_err(|error| fail(error.into()))?;
+        // No older statement may answer for this one.
+        let floor = Floor(release.counter.get());
+        let question = Question { image, platform, floor, now: now() };
+        let verdict = admit(policy, &question, &evidence);
+        match verdict.answer {
+            Ok(_) => serde_json::to_value(verdict.checks).map_err(|e| fail(e.into())),
+            Err(refusal) => {
+                let policy = &policy.name;
+                let why = format!("policy `{policy}` refuses it on {platform}: {refusal}");
+                Err(StepError::new(refusal.code(), why, refusal.hint()))
+            }
+        }
+    }
+
+    /// The tag is the last thing written; one that exists is never moved unless it may.
+    async fn write_tag(&self, release: &Release) -> anyhow::Result<()> {
+        let pusher = &self.ready.pusher;
+        let repository = pusher.repository();
+        let tag = release.source.tag.as_str();
+        match pusher.source.manifest(repository, tag).await {
+            Ok(bytes) if Digest::of(&bytes) == release.index => return Ok(()),
+            Ok(bytes) if !self.ready.pipeline.spec.source.allow_moved_tags && !self.job.rollback => {
+                let why = format!(
+                    "{repository}:{tag} is already {}, this release would make it {}",
+                    Digest::of(&bytes),
+                    release.index
+                );
+                let hint = "tags are for ever; push a new one, or set `allowMovedTags`";
+                return Err(StepError::new("tag-exists", why, hint).into());
+            }
+            Ok(_) | Err(FetchError::NotFound { .. }) => {}
+            Err(error) => return Err(error.into()),
+        }
+        let index = pusher.source.manifest(repository, &release.index.to_string()).await?;
+        pusher.manifest(&index, INDEX, Some(tag)).await?;
+        Ok(())
+    }
+
+    pub(super) async fn promote(&self) -> anyhow::Result<Option<Promotion>> {
+        let Some(target) = &self.ready.pipeline.spec.promote else { return Ok(None) };
+        let sealed: super::vouch::Signed = self.output(Step::Sign)?;
+        let release = &sealed.release;
+        let verb = if self.job.rollback { "roll back to" } else { "release" };
+        let message = format!(
+            "{}: {verb} {}\n\nImage:   {}\nCounter: {}\nSource:  {} {}\nModel:   {}\n",
+            release.car_kind,
+            release.source.tag,
+            self.ready.pusher.repository().pin(release.index),
+            release.counter,
+            release.source.repository,
+            release.source.commit,
+            release.model.digest,
+        );
+        let repository = self.ready.pusher.repository();
+        let promoted =
+            promote::promote(target, repository, &release.index, &message, self.dir).await?;
+        Ok(Some(promoted))
+    }
+}
+
+fn read(blob: &crate::assemble::Blob) -> std::io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    std::io::Read::read_to_end(&mut blob.open()?, &mut bytes)?;
+    Ok(bytes)
+}

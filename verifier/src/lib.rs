@@ -1,0 +1,14 @@
+//! Admits releases: on the car, and at a desk.
+//!
+//! # Modules
+//! - [`keys`]: policies and keys from files
+//! - [`report`]: a verdict for people and for programs
+//! - [`device`]: content store, unpacking, slots, and the container engine without a daemon
+//! - [`agent`]: watches the GitOps repository, admits, starts, confirms
+//! - [`cli`]: the commands
+
+pub mod agent;
+pub mod cli;
+pub mod device;
+pub mod keys;
+pub mod report;
