@@ -49,7 +49,7 @@ impl Facts<'_> {
     pub fn provenance(&self, started: Timestamp, finished: Timestamp) -> Statement<Provenance> {
         let spec = &self.pipeline.spec;
         let commit = self.checkout.commit.as_str().to_owned();
-        let uri = match crate::checkout::is_local(&spec.source.url) {
+        let uri = match pitlane_fetch::git::is_local(&spec.source.url) {
             // A path on the pipeline's machine means nothing to anybody else.
             true => format!("git+local:{}", spec.source.repository),
             false => format!("git+{}", spec.source.url),

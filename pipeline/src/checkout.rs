@@ -6,11 +6,11 @@
 
 use std::{
     path::{Path, PathBuf},
-    process::Stdio,
     time::Duration,
 };
 
 use anyhow::{Context as _, bail};
+use pitlane_fetch::git::{self, run};
 use pitlane_release::{Commit, ReleaseTag};
 use serde::{Deserialize, Serialize};
 use tokio::process::Command;
@@ -19,8 +19,6 @@ use tokio::process::Command;
 const FETCH_TIMEOUT: Duration = Duration::from_mins(10);
 /// Longest any other git command may take.
 const QUICK_TIMEOUT: Duration = Duration::from_secs(30);
-/// Largest output of a git command that is kept.
-const MAX_OUTPUT: u64 = 1024 * 1024;
 
 /// What was checked out.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -36,59 +34,6 @@ pub struct Checkout {
     pub model: PathBuf,
     /// The card's text.
     pub card: String,
-}
-
-/// Whether a URL is a place on this machine; only then git may use its `file` transport.
-pub fn is_local(url: &str) -> bool {
-    url.starts_with('/') || url.starts_with("file://") || url.starts_with('.')
-}
-
-/// A git command that obeys nobody but its arguments.
-pub fn git(url: &str, dir: &Path) -> Command {
-    let mut command = Command::new("git");
-    let allowed = if is_local(url) { "file" } else { "https:ssh:http" };
-    command
-        .current_dir(dir)
-        .env_clear()
-        .env("PATH", std::env::var_os("PATH").unwrap_or_default())
-        .env("HOME", dir)
-        .env("LC_ALL", "C")
-        .env("GIT_TERMINAL_PROMPT", "0")
-        .env("GIT_CONFIG_NOSYSTEM", "1")
-        .env("GIT_CONFIG_GLOBAL", "/dev/null")
-        .env("GIT_ALLOW_PROTOCOL", allowed)
-        .env("GIT_NO_LAZY_FETCH", "1")
-        .args(["-c", "core.hooksPath=/dev/null", "-c", "core.fsmonitor=false"])
-        // A bare repository that belongs to another user is where tags are pushed to.
-        .args(["-c", "safe.directory=*", "-c", "gc.auto=0"])
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .kill_on_drop(true);
-    for name in ["SSH_AUTH_SOCK", "GIT_SSH_COMMAND", "SSL_CERT_FILE"] {
-        if let Some(value) = std::env::var_os(name) {
-            command.env(name, value);
-        }
-    }
-    command
-}
-
-/// Runs a git command to its end; its output, or an error with what it said.
-pub async fn run(mut command: Command, limit: Duration) -> anyhow::Result<Vec<u8>> {
-    let name = format!("{:?}", command.as_std().get_args().last().unwrap_or_default());
-    let child = command.spawn().context("git cannot be started; is it installed?")?;
-    let output = tokio::time::timeout(limit, child.wait_with_output())
-        .await
-        .with_context(|| format!("git took longer than {} s at {name}", limit.as_secs()))??;
-    if !output.status.success() {
-        let said = String::from_utf8_lossy(&output.stderr);
-        let said: Vec<&str> = said.lines().filter(|line| !line.is_empty()).take(5).collect();
-        bail!("git: {}", said.join("; "));
-    }
-    if output.stdout.len() as u64 > MAX_OUTPUT {
-        bail!("git printed more than {MAX_OUTPUT} bytes");
-    }
-    Ok(output.stdout)
 }
 
 async fn text(command: Command) -> anyhow::Result<String> {
@@ -111,7 +56,7 @@ pub async fn checkout(
     }
     std::fs::create_dir_all(&bare)?;
     let git = |args: &[&str]| {
-        let mut command = git(url, &bare);
+        let mut command = git::command(url, &bare);
         command.args(args);
         command
     };
@@ -153,7 +98,7 @@ async fn blob(
     target: &Path,
 ) -> anyhow::Result<()> {
     let shown = path.display().to_string();
-    let mut list = git(url, bare);
+    let mut list = git::command(url, bare);
     list.args(["ls-tree", "-l", "-z", commit.as_str(), "--", &shown]);
     let listed = text(list).await?;
     let Some((fields, _)) = listed.split_once('\t') else {
@@ -170,7 +115,7 @@ async fn blob(
     if size > max {
         bail!("{shown}: {size} bytes, at most {max} are taken (`spec.model.contract.maxBytes`)");
     }
-    let mut cat = git(url, bare);
+    let mut cat = git::command(url, bare);
     cat.args(["cat-file", "blob", id]);
     let file = std::fs::File::create(target)?;
     cat.stdout(file);

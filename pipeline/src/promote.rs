@@ -7,12 +7,13 @@
 use std::path::Path;
 
 use anyhow::{Context as _, bail};
+use pitlane_fetch::git;
 use pitlane_release::{Digest, Repository, yaml};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::time::Duration;
 
-use crate::{checkout, config::Promote};
+use crate::config::Promote;
 
 /// Largest kustomization edited (bytes).
 const MAX_FILE: usize = 1024 * 1024;
@@ -90,18 +91,18 @@ pub async fn promote(
 ) -> anyhow::Result<Promotion> {
     for attempt in 1.. {
         let work = tempfile::tempdir_in(dir)?;
-        let git = |args: &[&str]| {
-            let mut command = checkout::git(&target.url, work.path());
+        let command = |args: &[&str]| {
+            let mut git = git::command(&target.url, work.path());
             for (name, value) in [("NAME", "Pitlane"), ("EMAIL", "pitlane@localhost")] {
-                command.env(format!("GIT_AUTHOR_{name}"), value);
-                command.env(format!("GIT_COMMITTER_{name}"), value);
+                git.env(format!("GIT_AUTHOR_{name}"), value);
+                git.env(format!("GIT_COMMITTER_{name}"), value);
             }
-            command.args(args);
-            command
+            git.args(args);
+            git
         };
         let clone =
             ["clone", "--quiet", "--depth=1", "--branch", &target.branch, "--", &target.url, "."];
-        checkout::run(git(&clone), TIMEOUT)
+        git::run(command(&clone), TIMEOUT)
             .await
             .with_context(|| format!("cloning the GitOps repository {}", target.url))?;
         let file = work.path().join(&target.file);
@@ -117,17 +118,17 @@ pub async fn promote(
         }
         std::fs::write(&file, after)?;
         let path = target.file.to_string_lossy();
-        checkout::run(git(&["add", "--", &path]), TIMEOUT).await?;
-        checkout::run(git(&["commit", "--quiet", "-m", message]), TIMEOUT).await?;
-        let commit = checkout::run(git(&["rev-parse", "HEAD"]), TIMEOUT).await?;
+        git::run(command(&["add", "--", &path]), TIMEOUT).await?;
+        git::run(command(&["commit", "--quiet", "-m", message]), TIMEOUT).await?;
+        let commit = git::run(command(&["rev-parse", "HEAD"]), TIMEOUT).await?;
         let commit = String::from_utf8(commit)?.trim().to_owned();
         let to = format!("HEAD:refs/heads/{}", target.branch);
-        match checkout::run(git(&["push", "--quiet", "origin", &to]), TIMEOUT).await {
+        match git::run(command(&["push", "--quiet", "origin", &to]), TIMEOUT).await {
             Ok(_) => return Ok(Promotion { commit: Some(commit), from, to: *digest }),
             Err(_) if attempt < ATTEMPTS => {
                 tracing::info!(attempt, "somebody else pushed first; trying again on top");
             }
-            Err(error) => return Err(error.context("pushing to the GitOps repository")),
+            Err(error) => return Err(anyhow::Error::new(error).context("pushing to the GitOps repository")),
         }
     }
     unreachable!("the loop returns at its last attempt")

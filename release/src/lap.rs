@@ -108,10 +108,10 @@ pub struct Drive {
     pub frames: u64,
     /// Simulated time.
     pub sim_seconds: f64,
-    /// How often the car left the road.
-    pub off_road: u32,
+    /// Whether the car left the road.
+    pub off_road: bool,
     /// How often it hit something.
-    pub hits: u32,
+    pub hits: u64,
     /// Mean distance from the centre line.
     pub mean_abs_cte_m: f64,
     /// Largest distance from the centre line.

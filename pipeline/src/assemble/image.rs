@@ -183,6 +183,7 @@ fn runtime_layer(binary: &Path, cache: &Path) -> anyhow::Result<Runtime> {
     anyhow::ensure!(size <= MAX_RUNTIME, "{shown}: {size} bytes, at most {MAX_RUNTIME}");
     let bytes = fs::read(binary).with_context(|| format!("{shown}: cannot be read"))?;
     let digest = Digest::of(&bytes);
+    fs::create_dir_all(cache)?;
     let note = cache.join(format!("runtime-v{CACHE_VERSION}-{}.json", digest.hex()));
     if let Some(kept) = kept(&note) {
         return Ok(kept);

@@ -2,6 +2,7 @@
 //!
 //! stdout is data, stderr is talk. Exit codes: 0 done, 1 could not be done, 2 usage, 10 refused.
 
+mod attest;
 mod base;
 mod hook;
 mod keys;
@@ -44,6 +45,8 @@ enum Command {
     Runs(runs::Args),
     /// Go back to an older release: a new statement over its image.
     Rollback(runs::RollbackArgs),
+    /// Sign a statement and attach it to an image.
+    Attest(attest::Args),
     /// Make keys.
     Keys(keys::Args),
     /// Pack root file systems into the base layout of car images.
@@ -83,7 +86,11 @@ pub fn main() -> ExitCode {
     }
     let filter = tracing_subscriber::EnvFilter::try_new(&cli.log);
     let filter = filter.unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()))
+        .with_writer(std::io::stderr)
+        .init();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
     let result = match runtime {
         Ok(runtime) => runtime.block_on(run(cli.command)),
@@ -101,6 +108,7 @@ async fn run(command: Command) -> anyhow::Result<()> {
         Command::Release(args) => release::run(args).await,
         Command::Runs(args) => runs::run(args).await,
         Command::Rollback(args) => runs::rollback(args).await,
+        Command::Attest(args) => attest::run(args).await,
         Command::Keys(args) => keys::run(args),
         Command::Base(args) => base::run(args),
         Command::Registry(RegistryCommand::Serve(args)) => registry::cli::serve(args).await,

@@ -50,6 +50,9 @@ pub(super) struct Args {
     /// Where the run keeps what it makes; a temporary directory when absent.
     #[arg(long)]
     work: Option<PathBuf>,
+    /// Where packed runtimes are kept between releases.
+    #[arg(long, env = "PITLANE_CACHE")]
+    cache: Option<PathBuf>,
     /// How to print the result.
     #[arg(long, value_enum, default_value_t)]
     output: Output,
@@ -76,7 +79,8 @@ pub(super) async fn run(args: Args) -> anyhow::Result<()> {
         Ok(temporary) => temporary.path().to_owned(),
         Err(dir) => dir.clone(),
     };
-    std::fs::create_dir_all(work.join("cache"))?;
+    let cache = args.cache.unwrap_or_else(default_cache);
+    std::fs::create_dir_all(&cache).with_context(|| cache.display().to_string())?;
     let ready = Arc::new(Ready::open(pipeline).await?);
     let counter = match args.counter {
         Some(counter) => counter,
@@ -100,6 +104,7 @@ pub(super) async fn run(args: Args) -> anyhow::Result<()> {
     let lane = LocalLane {
         pipelines: BTreeMap::from([(job.pipeline.clone(), ready)]),
         work,
+        cache,
         tools: Tools::find()?,
         model: args.model,
     };
@@ -114,6 +119,13 @@ pub(super) async fn run(args: Args) -> anyhow::Result<()> {
             Ok(())
         }
     }
+}
+
+/// The user's cache directory (XDG base directory specification).
+fn default_cache() -> PathBuf {
+    let home = || std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".cache"));
+    let base = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from).or_else(home);
+    base.unwrap_or_else(std::env::temp_dir).join("pitlane")
 }
 
 /// Runs the steps one after the other, telling how each went.

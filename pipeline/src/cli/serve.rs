@@ -27,7 +27,7 @@ use crate::{
         ApiState, Executor, ExecutorConfig, Intake, Route, Routes, Secrets, Store, Token, listen,
         secret::create_random,
     },
-    steps::{LocalLane, Ready, Tools},
+    steps::{LocalLane, Ready, Tools, highest_counter},
 };
 
 /// How long running steps may go on after a signal.
@@ -187,7 +187,7 @@ pub(super) async fn check(args: ConfigArgs) -> anyhow::Result<()> {
 pub(super) async fn run(args: Args) -> anyhow::Result<()> {
     let file = ServiceFile::load(args.config.as_deref())?;
     let state = file.state.as_path();
-    std::fs::create_dir_all(state.join("runs/cache"))
+    std::fs::create_dir_all(state.join("cache"))
         .with_context(|| format!("{}: cannot be made", state.display()))?;
     let secrets = secrets(&file)?;
     let token = Token::from_file_or_new(&state.join("api-token"))?;
@@ -243,8 +243,17 @@ pub(super) async fn run(args: Args) -> anyhow::Result<()> {
     servers.spawn(listen::serve(webhook, intake.router(), stopping.clone()));
     let api_state = ApiState::new(store.clone(), token);
     servers.spawn(listen::serve(api, api_state.router(), stopping.clone()));
+    for ready in pipelines.values() {
+        raise_counter(&store, ready).await;
+    }
     let lane =
-        LocalLane { pipelines, work: state.join("runs"), tools: Tools::find()?, model: None };
+        LocalLane {
+            pipelines,
+            work: state.join("runs"),
+            cache: state.join("cache"),
+            tools: Tools::find()?,
+            model: None,
+        };
     let executor = Executor::start(store, Arc::new(lane), ExecutorConfig::default()).await?;
     writeln!(std::io::stdout(), "{}", serde_json::json!({ "listening": listening }))?;
     tracing::info!(%listening, "the service is ready");
@@ -261,6 +270,24 @@ pub(super) async fn run(args: Args) -> anyhow::Result<()> {
     stop.send_replace(true);
     while servers.join_next().await.is_some() {}
     Ok(())
+}
+
+/// Counters go on above what this key has already signed in the registry: by one-shot releases,
+/// or by a service whose store was lost.
+async fn raise_counter(store: &Store, ready: &Ready) {
+    let spec = &ready.pipeline.spec;
+    let raised = async {
+        let highest = highest_counter(ready).await?;
+        if let Some(counter) = pitlane_release::Counter::new(highest) {
+            let (source, kind) = (spec.source.repository.as_str(), spec.car_kind.as_str());
+            store.raise_counter(source, kind, counter).await?;
+        }
+        anyhow::Ok(())
+    };
+    if let Err(error) = raised.await {
+        let name = &ready.pipeline.name;
+        tracing::warn!("pipeline {name}: the registry's highest counter is not known: {error:#}");
+    }
 }
 
 fn secrets(file: &ServiceFile) -> anyhow::Result<Secrets> {

@@ -74,7 +74,7 @@ impl Context<'_> {
             card: checkout.card.as_bytes(),
             annotations: &annotations,
             created: Some(&checkout.committed_at),
-            cache: &self.lane.work.join("cache"),
+            cache: &self.lane.cache,
         })
     }
 

@@ -85,8 +85,10 @@ impl Tools {
 pub struct LocalLane {
     /// Pipelines by name.
     pub pipelines: BTreeMap<String, Arc<Ready>>,
-    /// Where runs keep what they make: a directory each, and `cache/`.
+    /// Where runs keep what they make, a directory each.
     pub work: PathBuf,
+    /// Where packed runtimes are kept between runs.
+    pub cache: PathBuf,
     /// Programs.
     pub tools: Tools,
     /// A model file to release instead of the one in the commit (`--model`).

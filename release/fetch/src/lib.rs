@@ -6,11 +6,13 @@
 //! only where a person typed one.
 //!
 //! - [`Source`]: a registry ([`registry`]) or a directory ([`layout`])
+//! - [`git`]: a hardened git command, for sources and GitOps repositories
 //! - [`gather`](mod@gather): from an image's name to its [`pitlane_release::Evidence`]
 
 mod auth;
 mod error;
 pub mod gather;
+pub mod git;
 pub mod layout;
 pub mod registry;
 

@@ -97,8 +97,12 @@ fn suffices(drive: &Drive, want: &LapRules) -> Result<(), String> {
     if drive.laps < want.min_laps {
         return Err(format!("{} laps, want {}", drive.laps, want.min_laps));
     }
-    if !drive.passed || drive.off_road > 0 || drive.hits > 0 {
-        return Err(format!("off the road {}×, hit something {}×", drive.off_road, drive.hits));
+    if drive.off_road || drive.hits > 0 {
+        let left = if drive.off_road { "left the road" } else { "stayed on the road" };
+        return Err(format!("{left}, hit something {}×", drive.hits));
+    }
+    if !drive.passed {
+        return Err("the twin did not call it passed".into());
     }
     if !drive.lock_step {
         return Err("not driven in lock step, so it may not repeat".into());

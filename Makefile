@@ -1,0 +1,46 @@
+# Everything a person or CI runs. `make help` lists it.
+SHELL := /bin/bash
+CARGO_TARGET_DIR ?= target
+export CARGO_TARGET_DIR
+BIN := $(CARGO_TARGET_DIR)/release
+KEEP ?= 0
+
+.PHONY: help demo test bench lint update-base setup setup-tests build base runtime clean-demo schemas
+
+help: ## List the targets
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | column -ts '	'
+
+demo: setup base runtime ## Take a git tag through the whole lane until a container drives a lap
+	python3 scripts/demo.py --bin $(BIN) $(if $(filter 1,$(KEEP)),--keep,)
+
+test: setup setup-tests base runtime ## Run every test, real peers included
+	scripts/test.sh
+
+bench: setup setup-tests base runtime ## Compare with crane, cosign, docker in the same run
+	python3 scripts/bench.py --bin $(BIN)
+
+lint: ## Format, clippy, licences and sources of dependencies
+	scripts/lint.sh
+
+update-base: ## Refresh the lock of the base image
+	python3 scripts/base.py --update
+
+setup: ## Install what building and the demo need
+	scripts/setup.sh demo
+
+setup-tests: ## Install the peers that tests compare with
+	scripts/setup.sh tests
+
+build: ## Build all programs
+	cargo build --release --workspace --bins
+
+base: build ## Make the base layout of car images
+	python3 scripts/base.py
+	$(BIN)/pitlane base --rootfs linux/amd64=target/base/rootfs/amd64 \
+	  --rootfs linux/arm64=target/base/rootfs/arm64 --out target/base/layout >/dev/null
+
+runtime: build ## Cross-build the runtime for arm64
+	scripts/cross-car.sh
+
+schemas: ## Write the JSON Schemas of all formats to docs/schemas
+	UPDATE_SCHEMAS=1 cargo test --release -p pitlane-tests schemas

@@ -1,0 +1,92 @@
+//! `pitlane attest`: signs a statement and attaches it to an image.
+
+use std::path::PathBuf;
+
+use anyhow::Context as _;
+use pitlane_release::{
+    PinnedImage,
+    oci::{self, Descriptor},
+};
+use serde_json::{Value, json};
+
+use crate::{config::Registry, push::Pusher, sign::Signer};
+
+/// Largest statement read (bytes).
+const MAX_STATEMENT: u64 = 1024 * 1024;
+
+/// Sign a statement and attach it to an image.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Either a whole in-toto statement (--statement), or a predicate with its type, about the image.
+The password of the key comes from --password-file, else from COSIGN_PASSWORD.
+
+Example:
+  pitlane attest 127.0.0.1:5000/team/car@sha256:… --type https://example.org/review/v1 \\
+      --predicate review.json --key keys/release.key")]
+pub(super) struct Args {
+    /// The image, by digest.
+    image: PinnedImage,
+    /// A JSON file with a whole in-toto statement.
+    #[arg(long, conflicts_with_all = ["predicate", "kind"], required_unless_present = "predicate")]
+    statement: Option<PathBuf>,
+    /// A JSON file with a predicate.
+    #[arg(long, requires = "kind")]
+    predicate: Option<PathBuf>,
+    /// The predicate's type, a URI.
+    #[arg(long = "type")]
+    kind: Option<String>,
+    /// Private key in cosign's format.
+    #[arg(long)]
+    key: PathBuf,
+    /// File with the key's password; mode 0600.
+    #[arg(long)]
+    password_file: Option<PathBuf>,
+    /// File with the registry's password or token; mode 0600.
+    #[arg(long)]
+    registry_password_file: Option<PathBuf>,
+    /// A tag for the attestation besides its digest.
+    #[arg(long)]
+    tag: Option<String>,
+}
+
+pub(super) async fn run(args: Args) -> anyhow::Result<()> {
+    let statement = match (&args.statement, &args.predicate, &args.kind) {
+        (Some(file), _, _) => read(file)?,
+        (None, Some(file), Some(kind)) => json!({
+            "_type": pitlane_release::statement::STATEMENT_V1,
+            "subject": [{
+                "name": args.image.repository, "digest": {"sha256": args.image.digest.hex()},
+            }],
+            "predicateType": kind,
+            "predicate": read(file)?,
+        }),
+        _ => unreachable!("the command line asks for one of them"),
+    };
+    let kind = statement["predicateType"].as_str().context("it has no `predicateType`")?.to_owned();
+    let pusher = Pusher::new(&Registry {
+        repository: args.image.repository.clone(),
+        plain_http: false,
+        user: None,
+        password_file: args.registry_password_file,
+    })
+    .await?;
+    let digest = args.image.digest.to_string();
+    let manifest = pusher.source.manifest(&args.image.repository, &digest).await?;
+    let media_type = if oci::parse_index(&manifest).is_ok() { oci::INDEX } else { oci::MANIFEST };
+    let subject = Descriptor::of(media_type, &manifest);
+    let signer = Signer::open(&args.key, args.password_file.as_deref())?;
+    let bundle = signer.seal(&statement)?;
+    let now = jiff::Timestamp::from_second(jiff::Timestamp::now().as_second())?;
+    pusher.attach(&bundle, &kind, &subject, now, args.tag.as_deref()).await?;
+    super::print_json(&json!({
+        "image": args.image, "predicateType": kind,
+        "bundle": pitlane_release::Digest::of(&bundle),
+    }))
+}
+
+fn read(path: &std::path::Path) -> anyhow::Result<Value> {
+    let shown = path.display();
+    let size = std::fs::metadata(path).with_context(|| format!("{shown}: cannot be read"))?.len();
+    anyhow::ensure!(size <= MAX_STATEMENT, "{shown}: {size} bytes, at most {MAX_STATEMENT}");
+    serde_json::from_slice(&std::fs::read(path)?).with_context(|| format!("{shown}: not JSON"))
+}

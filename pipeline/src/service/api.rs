@@ -1,0 +1,176 @@
+//! The API for the operator: what runs did, retry, rollback. A listener of its own, loopback by
+//! default; reading is open to who can reach it, changing needs the bearer token.
+//!
+//! | request | answer |
+//! |---|---|
+//! | `GET /runs?state=&repository=&tag=&before=&limit=` | `{"runs":[Run]}`, newest first |
+//! | `GET /runs/{id}` | `Run` |
+//! | `GET /runs/{id}/steps` | `{"steps":[StepRecord]}` |
+//! | `GET /alerts` | `{"alerts":[Alert]}` |
+//! | `POST /runs/{id}/retry` | 202 `Run` |
+//! | `POST /rollback` `{"repository","tag"}` | 202 `Run` |
+//! | `GET /healthz` | `{"status":"ok"}` |
+
+use std::sync::Arc;
+
+use axum::{
+    Json, Router,
+    extract::{
+        DefaultBodyLimit, FromRequestParts, Path, Query, State,
+        rejection::{JsonRejection, QueryRejection},
+    },
+    http::{StatusCode, header, request::Parts},
+    response::{IntoResponse as _, Response},
+    routing::{get, post},
+};
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+
+use super::{
+    reply::Refused,
+    secret::Token,
+    store::{Alert, Run, RunFilter, StepRecord, Store},
+};
+
+/// Requests carry a repository and a tag.
+const MAX_BODY: usize = 16 * 1024;
+
+/// What the API works on.
+#[derive(Debug)]
+pub struct ApiState {
+    store: Store,
+    token: Token,
+}
+
+/// Body of `GET /runs`.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct RunList {
+    /// Newest first.
+    pub runs: Vec<Run>,
+}
+
+/// Body of `GET /runs/{id}/steps`.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct StepList {
+    /// In the order of the lane, then of the attempts.
+    pub steps: Vec<StepRecord>,
+}
+
+/// Body of `GET /alerts`.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct AlertList {
+    /// Newest first.
+    pub alerts: Vec<Alert>,
+}
+
+/// Body of `POST /rollback`.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RollbackRequest {
+    /// `owner/name`.
+    pub repository: String,
+    /// A tag that was released before.
+    pub tag: String,
+}
+
+impl ApiState {
+    /// An API over a store; `token` is what changes must carry.
+    pub fn new(store: Store, token: Token) -> Self {
+        Self { store, token }
+    }
+
+    /// The routes, for a loopback listener.
+    pub fn router(self) -> Router {
+        Router::new()
+            .route("/runs", get(list))
+            .route("/runs/{id}", get(show))
+            .route("/runs/{id}/steps", get(steps))
+            .route("/runs/{id}/retry", post(retry))
+            .route("/rollback", post(rollback))
+            .route("/alerts", get(alerts))
+            .route("/healthz", get(healthz))
+            .fallback(not_found)
+            .layer(DefaultBodyLimit::max(MAX_BODY))
+            .with_state(Arc::new(self))
+    }
+}
+
+type Shared = State<Arc<ApiState>>;
+
+/// Proof that a request carried the token; what changes state takes it as an argument.
+struct Operator;
+
+impl FromRequestParts<Arc<ApiState>> for Operator {
+    type Rejection = Refused;
+
+    async fn from_request_parts(parts: &mut Parts, api: &Arc<ApiState>) -> Result<Self, Refused> {
+        let value = parts.headers.get(header::AUTHORIZATION).and_then(|v| v.to_str().ok());
+        if value.is_some_and(|value| api.token.admits(value)) {
+            return Ok(Self);
+        }
+        let hint = "send `Authorization: Bearer` with the token of the service's token file";
+        Err(Refused::new(
+            StatusCode::UNAUTHORIZED,
+            "token",
+            "the bearer token is missing or wrong",
+            hint,
+        ))
+    }
+}
+
+async fn not_found() -> Refused {
+    let hint = "the API has /runs, /rollback, /alerts and /healthz";
+    Refused::new(StatusCode::NOT_FOUND, "path", "nothing is here", hint)
+}
+
+async fn healthz(State(api): Shared) -> Result<Response, Refused> {
+    api.store.healthy().await?;
+    Ok(Json(json!({"status": "ok"})).into_response())
+}
+
+async fn list(
+    State(api): Shared,
+    filter: Result<Query<RunFilter>, QueryRejection>,
+) -> Result<Json<RunList>, Refused> {
+    let Query(filter) = filter.map_err(|error| {
+        let hint = "state is queued, running, failed or done; limit and before are numbers";
+        Refused::new(StatusCode::BAD_REQUEST, "query", error.body_text(), hint)
+    })?;
+    Ok(Json(RunList { runs: api.store.runs(filter).await? }))
+}
+
+async fn show(State(api): Shared, Path(id): Path<String>) -> Result<Json<Run>, Refused> {
+    Ok(Json(api.store.run(&id).await?))
+}
+
+async fn steps(State(api): Shared, Path(id): Path<String>) -> Result<Json<StepList>, Refused> {
+    Ok(Json(StepList { steps: api.store.steps(&id).await? }))
+}
+
+async fn alerts(State(api): Shared) -> Result<Json<AlertList>, Refused> {
+    Ok(Json(AlertList { alerts: api.store.alerts().await? }))
+}
+
+async fn retry(
+    State(api): Shared,
+    _: Operator,
+    Path(id): Path<String>,
+) -> Result<(StatusCode, Json<Run>), Refused> {
+    let run = api.store.retry(&id).await?;
+    tracing::info!(run.id = %run.id, "retry asked for");
+    Ok((StatusCode::ACCEPTED, Json(run)))
+}
+
+async fn rollback(
+    State(api): Shared,
+    _: Operator,
+    request: Result<Json<RollbackRequest>, JsonRejection>,
+) -> Result<(StatusCode, Json<Run>), Refused> {
+    let Json(request) = request.map_err(|error| {
+        let hint = "send {\"repository\": \"owner/name\", \"tag\": \"v1.2.3\"} as application/json";
+        Refused::new(error.status(), "body", error.body_text(), hint)
+    })?;
+    let run = api.store.rollback(&request.repository, &request.tag).await?;
+    tracing::info!(run.id = %run.id, tag = %run.tag, "rollback asked for");
+    Ok((StatusCode::ACCEPTED, Json(run)))
+}

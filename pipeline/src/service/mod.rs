@@ -1,0 +1,45 @@
+//! The service: a signed push of a tag comes in, is durable before it is answered, and becomes
+//! one run whose steps are journalled, so that a killed service goes on after the last finished
+//! step.
+//!
+//! ```text
+//! POST /webhook ─ webhook.rs ─ event.rs ─▶ store/inbox.rs (one transaction, group commit) ─▶ 202
+//!                                              │ run, counter, tag
+//!                     executor.rs ◀────────────┘  one run at a time per pipeline
+//!                         │ crate::lane::Lane        store/journal.rs: fenced writes
+//!                     api.rs / client.rs: what the runs did, retry, rollback
+//! ```
+//!
+//! # Modules
+//! - in: [`webhook`] (with `request`), [`event`], [`route`], [`secret`], [`listen`]
+//! - kept: [`store`]
+//! - done: [`executor`]
+//! - told: [`api`], [`client`], [`render`], [`reply`]
+//! - for a plain git server: [`hook`]
+//! - measured: [`bench`]
+
+pub mod api;
+pub mod bench;
+pub mod client;
+pub mod event;
+pub mod executor;
+pub mod hook;
+pub mod listen;
+pub mod render;
+pub mod reply;
+mod request;
+pub mod route;
+pub mod secret;
+pub mod store;
+pub mod webhook;
+
+#[cfg(test)]
+mod tests;
+
+pub use api::ApiState;
+pub use client::Client;
+pub use executor::{Executor, ExecutorConfig};
+pub use route::{Route, Routes};
+pub use secret::{Secrets, Token};
+pub use store::Store;
+pub use webhook::Intake;

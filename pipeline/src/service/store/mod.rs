@@ -1,0 +1,172 @@
+//! The durable store: deliveries, tags, counters, runs and their journal, in one `SQLite` file.
+//!
+//! One thread writes, in group commits ([`writer`]): what callers queue while a transaction is
+//! being synced goes into the next one, so a thousand deliveries share a few syncs and each is on
+//! disk before its caller goes on. Reads use a connection of their own (WAL).
+//!
+//! The methods of [`Store`] are the seam: each is one transaction with a name and typed arguments,
+//! no SQL leaves this directory, and leases carry fencing numbers, so that a `PostgreSQL` store for
+//! several replicas can take its place.
+
+mod counters;
+mod inbox;
+mod journal;
+mod runs;
+mod schema;
+mod types;
+mod writer;
+
+use std::{
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use rusqlite::Connection;
+use tokio::sync::Notify;
+
+pub use inbox::{Decision, Delivery, Receipt};
+pub use journal::{Claim, Lease};
+pub use types::{Alert, Run, RunFilter, RunState, StepOutcome, StepRecord};
+pub(crate) use writer::Db;
+
+use super::reply::Told;
+
+/// Why the store gave no answer, or refused.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// The file could not be opened or prepared.
+    #[error("store {path}: {reason}; check the folder's owner, mode and free space")]
+    Open {
+        /// Which file.
+        path: PathBuf,
+        /// Why.
+        reason: String,
+    },
+    /// Another process writes it.
+    #[error("store {0} is in use by another process: stop it, or give this one its own folder")]
+    InUse(PathBuf),
+    /// A newer program made it.
+    #[error("store {path} has schema {found}, this program knows {known}: use the newer program")]
+    TooNew {
+        /// Which file.
+        path: PathBuf,
+        /// Its schema.
+        found: i64,
+        /// The newest we know.
+        known: i64,
+    },
+    /// `SQLite` failed.
+    #[error("store: {0}")]
+    Sql(#[from] rusqlite::Error),
+    /// The transaction that held this write was not committed.
+    #[error("store: commit failed: {0}")]
+    Commit(String),
+    /// The writer did not take the write in time.
+    #[error("store: too many writes are waiting")]
+    Busy,
+    /// The writer has ended.
+    #[error("store: the writer has stopped")]
+    Stopped,
+    /// The journal write came from an executor that no longer holds the run.
+    #[error("run {run}: lease {fence} is not the current one: another executor took it over")]
+    StaleLease {
+        /// Which run.
+        run: String,
+        /// The fencing number that the write carried.
+        fence: i64,
+    },
+    /// No such thing.
+    #[error("{what} is not known")]
+    Unknown {
+        /// What was asked for.
+        what: String,
+    },
+    /// The state does not allow it.
+    #[error("{0}")]
+    Refused(Told),
+    /// A row holds what this program would never write.
+    #[error("store: {0}")]
+    Corrupt(String),
+}
+
+/// The store; clones share one writer.
+#[derive(Clone)]
+pub struct Store {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    writer: writer::Writer,
+    reader: Mutex<Connection>,
+    /// Wakes the executor when a run was queued.
+    queued: Notify,
+}
+
+impl std::fmt::Debug for Store {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Store")
+    }
+}
+
+impl Store {
+    /// Opens or makes the store at `path` (its folder must exist) and starts the writer. Holds an
+    /// exclusive lock on `path` + `.lock` until the last clone is gone.
+    pub fn open(path: &Path) -> Result<Self, StoreError> {
+        let lock = writer::lock(path)?;
+        let connection = schema::open(path)?;
+        let reader = schema::open_reader(path)?;
+        let writer = writer::Writer::start(connection, lock)?;
+        let inner = Inner { writer, reader: Mutex::new(reader), queued: Notify::new() };
+        Ok(Self { inner: Arc::new(inner) })
+    }
+
+    /// One write, durable when this returns.
+    async fn write<T, F>(&self, work: F) -> Result<T, StoreError>
+    where
+        T: Send + 'static,
+        F: FnOnce(&Db<'_>) -> Result<T, StoreError> + Send + 'static,
+    {
+        self.inner.writer.write(work).await
+    }
+
+    /// One read of committed rows.
+    async fn read<T, F>(&self, work: F) -> Result<T, StoreError>
+    where
+        T: Send + 'static,
+        F: FnOnce(&Connection) -> Result<T, StoreError> + Send + 'static,
+    {
+        let inner = Arc::clone(&self.inner);
+        let reading = tokio::task::spawn_blocking(move || {
+            work(&inner.reader.lock().unwrap_or_else(PoisonError::into_inner))
+        });
+        reading.await.unwrap_or(Err(StoreError::Stopped))
+    }
+
+    /// Whether a write would be taken: the writer lives, and the last commit succeeded or a new
+    /// one does (so that a disk that has room again is noticed without a delivery).
+    pub async fn healthy(&self) -> Result<(), StoreError> {
+        if self.inner.writer.failing() {
+            self.write(|db| {
+                let last = "UPDATE deliveries SET outcome = outcome
+                            WHERE seq = (SELECT max(seq) FROM deliveries)";
+                Ok(db.execute(last, [])?)
+            })
+            .await?;
+        }
+        self.read(|c| Ok(c.query_row("SELECT 1", [], |_| Ok(()))?)).await
+    }
+
+    /// Resolves when a run was queued since the last call.
+    pub async fn wait_queued(&self) {
+        self.inner.queued.notified().await;
+    }
+
+    fn wake(&self) {
+        self.inner.queued.notify_one();
+    }
+}
+
+/// Milliseconds since 1970, UTC: the service's one reading of the clock.
+pub(crate) fn now_ms() -> i64 {
+    jiff::Timestamp::now().as_millisecond()
+}

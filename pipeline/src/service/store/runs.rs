@@ -1,0 +1,220 @@
+//! What people ask of runs: list, show, retry, roll back.
+
+use rusqlite::{Connection, params};
+
+use super::{
+    Alert, Db, Run, RunFilter, RunState, StepOutcome, StepRecord, Store, StoreError,
+    inbox::NewRun,
+    journal::set_state,
+    now_ms,
+    types::{RUN_COLUMNS, RawRun, step},
+};
+use crate::service::reply::Told;
+
+/// Runs listed at once, at most and by default.
+const MAX_PAGE: u32 = 200;
+const PAGE: u32 = 50;
+
+impl Store {
+    /// Queues a failed run again; it goes on from the failed step, under its own counter.
+    pub async fn retry(&self, run: &str) -> Result<Run, StoreError> {
+        let id = run.to_owned();
+        let run = self
+            .write(move |db| {
+                let run = one_run(db, &id)?;
+                if !run.state.can_retry() {
+                    return Err(refused(
+                        "not-failed",
+                        format!(
+                            "run {id} is {}: only a failed run can be retried",
+                            run.state.name()
+                        ),
+                        "",
+                    ));
+                }
+                // Its counter would put an older release over a newer one; no car would take it.
+                let newer: Option<String> = db.first(
+                    "SELECT id FROM runs WHERE repository = ?1 AND kind = ?2 AND counter > ?3
+                     AND state = 'done' ORDER BY counter DESC LIMIT 1",
+                    params![run.repository, run.car_kind, i64::try_from(run.counter).unwrap_or(0)],
+                    |row| row.get(0),
+                )?;
+                if let Some(newer) = newer {
+                    return Err(refused(
+                        "superseded",
+                        format!("run {id} is older than {newer}, which is released"),
+                        "push a new tag, or release an old one again with `pitlane rollback TAG`",
+                    ));
+                }
+                set_state(db, &id, RunState::Queued)?;
+                one_run(db, &id)
+            })
+            .await?;
+        self.wake();
+        Ok(run)
+    }
+
+    /// Queues a run that releases an old tag again, under a new counter.
+    pub async fn rollback(&self, repository: &str, tag: &str) -> Result<Run, StoreError> {
+        let (repository, tag) = (repository.to_owned(), tag.to_owned());
+        let run = self
+            .write(move |db| {
+                let sql = "SELECT id FROM runs WHERE repository = ?1 COLLATE NOCASE AND tag = ?2
+                           AND state = 'done' ORDER BY counter DESC LIMIT 1";
+                let old: Option<String> = db.first(sql, params![repository, tag], |r| r.get(0))?;
+                let Some(old) = old else {
+                    return Err(refused(
+                        "not-released",
+                        format!("{repository} has no finished release of {tag}"),
+                        "`pitlane runs list` shows the releases",
+                    ));
+                };
+                let old = one_run(db, &old)?;
+                let open: Option<String> = db.first(
+                    "SELECT id FROM runs WHERE repository = ?1 AND tag = ?2 AND rollback = 1
+                     AND state IN ('queued', 'running') LIMIT 1",
+                    params![old.repository, tag],
+                    |row| row.get(0),
+                )?;
+                if let Some(open) = open {
+                    return one_run(db, &open);
+                }
+                let new = NewRun {
+                    repository: &old.repository,
+                    tag: &tag,
+                    commit: old.commit.as_deref(),
+                    object: &old.object,
+                    pipeline: &old.pipeline,
+                    kind: &old.car_kind,
+                    rollback: true,
+                };
+                let id = new.queue(db, now_ms())?;
+                one_run(db, &id)
+            })
+            .await?;
+        self.wake();
+        Ok(run)
+    }
+
+    /// One run.
+    pub async fn run(&self, id: &str) -> Result<Run, StoreError> {
+        let id = id.to_owned();
+        self.read(move |c| {
+            let sql = format!("SELECT {RUN_COLUMNS} FROM runs WHERE id = ?1");
+            let raw = c.query_row(&sql, params![id], RawRun::read);
+            match raw {
+                Err(rusqlite::Error::QueryReturnedNoRows) => Err(unknown_run(&id)),
+                other => other?.parse(),
+            }
+        })
+        .await
+    }
+
+    /// Runs, newest first.
+    pub async fn runs(&self, filter: RunFilter) -> Result<Vec<Run>, StoreError> {
+        self.read(move |c| {
+            let sql = format!(
+                "SELECT {RUN_COLUMNS} FROM runs
+                 WHERE (?1 IS NULL OR state = ?1) AND (?2 IS NULL OR repository = ?2 COLLATE NOCASE)
+                   AND (?3 IS NULL OR tag = ?3) AND (?4 IS NULL OR seq < ?4)
+                 ORDER BY seq DESC LIMIT ?5"
+            );
+            let limit = filter.limit.unwrap_or(PAGE).min(MAX_PAGE);
+            let state = filter.state.map(RunState::name);
+            let mut found = c.prepare(&sql)?;
+            let rows = found.query_map(
+                params![state, filter.repository, filter.tag, filter.before, limit],
+                RawRun::read,
+            )?;
+            rows.map(|raw| raw?.parse()).collect()
+        })
+        .await
+    }
+
+    /// Every attempt of every step of a run, in the order they began.
+    pub async fn steps(&self, run: &str) -> Result<Vec<StepRecord>, StoreError> {
+        let id = run.to_owned();
+        self.read(move |c| {
+            let known: bool = c.query_row(
+                "SELECT EXISTS (SELECT 1 FROM runs WHERE id = ?1)",
+                params![id],
+                |row| row.get(0),
+            )?;
+            if known { steps(c, &id) } else { Err(unknown_run(&id)) }
+        })
+        .await
+    }
+
+    /// The newest alerts, at most 200.
+    pub async fn alerts(&self) -> Result<Vec<Alert>, StoreError> {
+        self.read(|c| {
+            let mut found = c.prepare(
+                "SELECT code, repository, tag, message, first_seen, last_seen, times FROM alerts
+                 ORDER BY last_seen DESC, seq DESC LIMIT 200",
+            )?;
+            let rows = found.query_map([], |row| {
+                Ok(Alert {
+                    code: row.get(0)?,
+                    repository: row.get(1)?,
+                    tag: row.get(2)?,
+                    message: row.get(3)?,
+                    first_seen: row.get(4)?,
+                    last_seen: row.get(5)?,
+                    times: row.get::<_, i64>(6)?.unsigned_abs(),
+                })
+            })?;
+            Ok(rows.collect::<Result<_, _>>()?)
+        })
+        .await
+    }
+}
+
+fn steps(c: &Connection, id: &str) -> Result<Vec<StepRecord>, StoreError> {
+    let mut found = c.prepare(
+        "SELECT step, attempt, outcome, started, finished, output, error FROM steps WHERE run = ?1",
+    )?;
+    let mut rows = found.query(params![id])?;
+    let mut records = Vec::new();
+    while let Some(row) = rows.next()? {
+        let corrupt = |what: &str| StoreError::Corrupt(format!("run {id}: a step's {what}"));
+        let outcome: String = row.get(2)?;
+        let output: Option<String> = row.get(5)?;
+        let error: Option<String> = row.get(6)?;
+        records.push(StepRecord {
+            step: step(&row.get::<_, String>(0)?, id)?,
+            attempt: row.get(1)?,
+            outcome: StepOutcome::parse(&outcome).ok_or_else(|| corrupt("outcome"))?,
+            started: row.get(3)?,
+            finished: row.get(4)?,
+            output: output
+                .map(|t| serde_json::from_str(&t))
+                .transpose()
+                .map_err(|_| corrupt("output"))?,
+            error: error
+                .map(|t| serde_json::from_str(&t))
+                .transpose()
+                .map_err(|_| corrupt("error"))?,
+        });
+    }
+    records.sort_by_key(|record| (record.step, record.attempt));
+    Ok(records)
+}
+
+pub(super) fn one_run(db: &Db<'_>, id: &str) -> Result<Run, StoreError> {
+    let raw = db.first(
+        "SELECT id, seq, state, repository, tag, commit_id, object, pipeline, kind, counter,
+           rollback, created, updated, failed_step, error FROM runs WHERE id = ?1",
+        params![id],
+        RawRun::read,
+    )?;
+    raw.ok_or_else(|| unknown_run(id))?.parse()
+}
+
+fn unknown_run(id: &str) -> StoreError {
+    let shown: String = id.chars().take(80).collect();
+    StoreError::Unknown { what: format!("run `{}`", shown.escape_debug()) }
+}
+
+fn refused(code: &str, message: String, hint: &str) -> StoreError {
+    StoreError::Refused(Told { code: code.to_owned(), message, hint: hint.to_owned() })
+}

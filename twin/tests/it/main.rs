@@ -1,0 +1,8 @@
+//! The twin's binary, driven over real sockets.
+
+#[cfg(test)]
+mod client;
+#[cfg(test)]
+mod free;
+#[cfg(test)]
+mod judged;

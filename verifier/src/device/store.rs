@@ -1,0 +1,549 @@
+//! Content store: `ROOT/blobs/sha256/<hex>`, filled by streaming, read by hashing.
+//!
+//! A path proves nothing: who owns the disk can change a file between hashing and use. So nothing
+//! here hands out a path or a "verified" file. A [`BlobReader`] hashes the very bytes that its
+//! reader consumes, through one descriptor, and the reader must throw its result away unless
+//! [`BlobReader::finish`] agrees.
+//!
+//! Power cut: a blob is written to `partial/`, flushed, renamed, and its directory flushed; a name
+//! under `blobs/` therefore never stands for a half-written file, and if a disk lies about
+//! flushing, the hash at the next start still says so.
+
+use std::{
+    collections::BTreeSet,
+    fs::{self, DirBuilder, File, OpenOptions},
+    io::{self, Read, Seek, SeekFrom, Write},
+    os::unix::fs::{DirBuilderExt, OpenOptionsExt},
+    path::{Path, PathBuf},
+};
+
+use pitlane_release::{Digest, oci::Descriptor};
+use sha2::{Digest as _, Sha256};
+
+/// How much the store may hold, and how much of the disk it leaves to others.
+#[derive(Clone, Copy, Debug)]
+pub struct StoreLimits {
+    /// Most bytes of finished and partial blobs together.
+    pub total: u64,
+    /// Bytes of the file system that stay free: a full disk also stops logs and state.
+    pub reserve: u64,
+}
+
+impl Default for StoreLimits {
+    /// 8 GiB (three car images with CUDA), 256 MiB left free.
+    fn default() -> Self {
+        Self { total: 8 << 30, reserve: 256 << 20 }
+    }
+}
+
+/// Why the store has no answer, or why bytes were not taken.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// The file system failed.
+    #[error("content store: {what} {path}")]
+    Io {
+        /// What was tried.
+        what: &'static str,
+        /// On which file.
+        path: String,
+        /// Why it failed.
+        source: io::Error,
+    },
+    /// The blob is not there.
+    #[error("content store has no blob {0}; fetch it again")]
+    Absent(Digest),
+    /// The bytes are not those the descriptor names.
+    #[error("blob {want} is damaged: {why}; it is dropped and must be fetched again")]
+    Damaged {
+        /// What was asked for.
+        want: Digest,
+        /// Length or digest found instead.
+        why: String,
+    },
+    /// The blob would not fit.
+    #[error("blob {digest} of {size} bytes does not fit: {why}")]
+    Full {
+        /// Which blob.
+        digest: Digest,
+        /// Its length.
+        size: u64,
+        /// Which limit.
+        why: String,
+    },
+    /// Somebody else writes this blob now.
+    #[error("blob {0} is being written by another process; try again later")]
+    Busy(Digest),
+    /// The descriptor asks for more than the caller would hold in memory.
+    #[error("blob {digest} has {size} bytes, at most {cap} are read into memory")]
+    TooLarge {
+        /// Which blob.
+        digest: Digest,
+        /// What its descriptor says.
+        size: u64,
+        /// The caller's cap.
+        cap: u64,
+    },
+}
+
+impl StoreError {
+    /// Whether dropping the blob and fetching it again can help.
+    pub const fn refetch(&self) -> bool {
+        matches!(self, Self::Absent(_) | Self::Damaged { .. })
+    }
+}
+
+fn io_error(what: &'static str, path: &Path) -> impl FnOnce(io::Error) -> StoreError {
+    let path = path.display().to_string();
+    move |source| StoreError::Io { what, path, source }
+}
+
+/// Makes a directory (and its parents) that only its owner may enter.
+pub(crate) fn private_dir(path: &Path) -> io::Result<()> {
+    DirBuilder::new().recursive(true).mode(0o700).create(path)
+}
+
+/// Flushes a directory: what was renamed into it survives a power cut from now on.
+pub(crate) fn sync_dir(path: &Path) -> io::Result<()> {
+    File::open(path)?.sync_all()
+}
+
+/// The content store of one car.
+#[derive(Clone, Debug)]
+pub struct Store {
+    blobs: PathBuf,
+    partial: PathBuf,
+    limits: StoreLimits,
+}
+
+impl Store {
+    /// Opens the store under `root`, making its directories (0700) where they are missing.
+    pub fn open(root: &Path, limits: StoreLimits) -> Result<Self, StoreError> {
+        let store = Self {
+            blobs: root.join("blobs").join("sha256"),
+            partial: root.join("partial"),
+            limits,
+        };
+        for dir in [&store.blobs, &store.partial] {
+            private_dir(dir).map_err(io_error("cannot make", dir))?;
+        }
+        Ok(store)
+    }
+
+    fn path(&self, digest: &Digest) -> PathBuf {
+        self.blobs.join(digest.hex())
+    }
+
+    /// Whether a finished file of the right length is there. Says nothing about its content:
+    /// that is decided while it is read.
+    pub fn has(&self, descriptor: &Descriptor) -> bool {
+        fs::symlink_metadata(self.path(&descriptor.digest))
+            .is_ok_and(|meta| meta.is_file() && meta.len() == descriptor.size)
+    }
+
+    /// Those of `descriptors` that must be fetched, each once, in order.
+    pub fn missing<'d>(
+        &self,
+        descriptors: impl IntoIterator<Item = &'d Descriptor>,
+    ) -> Vec<&'d Descriptor> {
+        let mut seen = BTreeSet::new();
+        descriptors.into_iter().filter(|d| seen.insert(d.digest) && !self.has(d)).collect()
+    }
+
+    /// Starts writing a blob from its first byte.
+    pub fn writer(&self, descriptor: &Descriptor) -> Result<BlobWriter, StoreError> {
+        let mut writer = self.resume(descriptor)?;
+        writer.restart()?;
+        Ok(writer)
+    }
+
+    /// Goes on with a fetch that was cut off: [`BlobWriter::written`] is where the caller's range
+    /// request starts. What is there already is hashed again, not trusted.
+    pub fn resume(&self, descriptor: &Descriptor) -> Result<BlobWriter, StoreError> {
+        let path = self.partial.join(descriptor.digest.hex());
+        let mut file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .mode(0o600)
+            .custom_flags(nix::fcntl::OFlag::O_NOFOLLOW.bits())
+            .open(&path)
+            .map_err(io_error("cannot open", &path))?;
+        file.try_lock().map_err(|_| StoreError::Busy(descriptor.digest))?;
+        self.check_room(descriptor)?;
+        let mut hasher = Sha256::new();
+        let mut written =
+            io::copy(&mut Read::by_ref(&mut file).take(descriptor.size + 1), &mut hasher)
+                .map_err(io_error("cannot read", &path))?;
+        if written > descriptor.size {
+            (written, hasher) = (0, Sha256::new());
+            file.set_len(0).map_err(io_error("cannot empty", &path))?;
+        }
+        file.seek(SeekFrom::Start(written)).map_err(io_error("cannot seek in", &path))?;
+        Ok(BlobWriter {
+            file,
+            hasher,
+            written,
+            descriptor: descriptor.clone(),
+            to: self.path(&descriptor.digest),
+            path,
+        })
+    }
+
+    fn check_room(&self, descriptor: &Descriptor) -> Result<(), StoreError> {
+        let full = |why| StoreError::Full { digest: descriptor.digest, size: descriptor.size, why };
+        let used = self.used()?;
+        if used.saturating_add(descriptor.size) > self.limits.total {
+            return Err(full(format!(
+                "the store holds {used} of {} bytes; raise the limit or let it drop old images",
+                self.limits.total
+            )));
+        }
+        let disk = nix::sys::statvfs::statvfs(&self.blobs)
+            .map_err(|e| io_error("cannot measure", &self.blobs)(e.into()))?;
+        #[expect(clippy::useless_conversion, reason = "the width differs between platforms")]
+        let free =
+            u64::from(disk.blocks_available()).saturating_mul(u64::from(disk.fragment_size()));
+        if free < descriptor.size.saturating_add(self.limits.reserve) {
+            return Err(full(format!(
+                "{free} bytes of the disk are free and {} stay reserved; free some space",
+                self.limits.reserve
+            )));
+        }
+        Ok(())
+    }
+
+    /// Bytes held, finished and partial.
+    pub fn used(&self) -> Result<u64, StoreError> {
+        let mut sum = 0_u64;
+        for dir in [&self.blobs, &self.partial] {
+            for entry in fs::read_dir(dir).map_err(io_error("cannot list", dir))? {
+                let meta =
+                    entry.and_then(|e| e.metadata()).map_err(io_error("cannot list", dir))?;
+                sum = sum.saturating_add(meta.len());
+            }
+        }
+        Ok(sum)
+    }
+
+    /// Opens a blob for one reading from start to end, hashed on the way.
+    pub fn reader(&self, descriptor: &Descriptor) -> Result<BlobReader, StoreError> {
+        let path = self.path(&descriptor.digest);
+        let file = OpenOptions::new()
+            .read(true)
+            .custom_flags(nix::fcntl::OFlag::O_NOFOLLOW.bits())
+            .open(&path)
+            .map_err(|error| match error.kind() {
+                io::ErrorKind::NotFound => StoreError::Absent(descriptor.digest),
+                _ => io_error("cannot open", &path)(error),
+            })?;
+        Ok(BlobReader { file, hasher: Sha256::new(), read: 0, descriptor: descriptor.clone() })
+    }
+
+    /// A small blob in memory, after its digest agreed (image configs). `cap` bounds the memory.
+    pub fn read(&self, descriptor: &Descriptor, cap: u64) -> Result<Vec<u8>, StoreError> {
+        let digest = descriptor.digest;
+        if descriptor.size > cap {
+            return Err(StoreError::TooLarge { digest, size: descriptor.size, cap });
+        }
+        let mut reader = self.reader(descriptor)?;
+        let mut bytes = Vec::new();
+        let read = reader.read_to_end(&mut bytes);
+        self.settle(reader)?;
+        read.map_err(io_error("cannot read", &self.path(&digest)))?;
+        Ok(bytes)
+    }
+
+    /// Puts bytes that are in memory already (manifests, configs, statements).
+    pub fn put(&self, media_type: &str, bytes: &[u8]) -> Result<Descriptor, StoreError> {
+        let descriptor = Descriptor::of(media_type, bytes);
+        if !self.has(&descriptor) {
+            let mut writer = self.writer(&descriptor)?;
+            writer.write_all(bytes).map_err(io_error("cannot write", &self.partial))?;
+            writer.commit()?;
+        }
+        Ok(descriptor)
+    }
+
+    /// Reads the blob through and says whether it is intact; a damaged one is dropped.
+    pub fn scrub(&self, descriptor: &Descriptor) -> Result<(), StoreError> {
+        self.settle(self.reader(descriptor)?)
+    }
+
+    /// Ends a reading; a damaged blob is dropped, so that [`Self::missing`] names it again.
+    pub fn settle(&self, reader: BlobReader) -> Result<(), StoreError> {
+        let digest = reader.descriptor.digest;
+        let result = reader.finish();
+        if let Err(StoreError::Damaged { .. }) = &result {
+            self.remove(&digest)?;
+        }
+        result
+    }
+
+    /// Drops one blob; no error when it is not there.
+    pub fn remove(&self, digest: &Digest) -> Result<(), StoreError> {
+        remove_if_there(&self.path(digest))
+    }
+
+    /// Drops all blobs but `keep`, and all partial ones that nobody writes now. Returns how many
+    /// files and bytes went. Call it after the state that names `keep` is on disk.
+    pub fn gc(&self, keep: &BTreeSet<Digest>) -> Result<(usize, u64), StoreError> {
+        let keep: BTreeSet<String> = keep.iter().map(Digest::hex).collect();
+        let (mut files, mut bytes) = (0, 0);
+        for (dir, finished) in [(&self.blobs, true), (&self.partial, false)] {
+            for entry in fs::read_dir(dir).map_err(io_error("cannot list", dir))? {
+                let entry = entry.map_err(io_error("cannot list", dir))?;
+                let kept = entry.file_name().to_str().is_some_and(|name| keep.contains(name));
+                let busy = || File::open(entry.path()).is_ok_and(|f| f.try_lock_shared().is_err());
+                if (finished && kept) || (!finished && busy()) {
+                    continue;
+                }
+                bytes += entry.metadata().map_or(0, |meta| meta.len());
+                files += 1;
+                remove_if_there(&entry.path())?;
+            }
+        }
+        Ok((files, bytes))
+    }
+}
+
+fn remove_if_there(path: &Path) -> Result<(), StoreError> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            Err(io_error("cannot remove", path)(error))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// A blob on its way in. Dropped without [`Self::commit`], its bytes stay for a later
+/// [`Store::resume`].
+#[derive(Debug)]
+pub struct BlobWriter {
+    file: File,
+    hasher: Sha256,
+    written: u64,
+    descriptor: Descriptor,
+    path: PathBuf,
+    to: PathBuf,
+}
+
+impl BlobWriter {
+    /// Bytes there so far.
+    pub const fn written(&self) -> u64 {
+        self.written
+    }
+
+    /// Starts over, when the other side could not resume.
+    pub fn restart(&mut self) -> Result<(), StoreError> {
+        self.file.set_len(0).map_err(io_error("cannot empty", &self.path))?;
+        self.file.rewind().map_err(io_error("cannot seek in", &self.path))?;
+        (self.hasher, self.written) = (Sha256::new(), 0);
+        Ok(())
+    }
+
+    /// Checks length and digest, then makes the blob durable under its name.
+    pub fn commit(self) -> Result<(), StoreError> {
+        let found = Digest::from_bytes(self.hasher.finalize().into());
+        if let Err(error) = judge(&self.descriptor, self.written, found) {
+            remove_if_there(&self.path)?;
+            return Err(error);
+        }
+        self.file.sync_all().map_err(io_error("cannot flush", &self.path))?;
+        fs::rename(&self.path, &self.to).map_err(io_error("cannot rename to", &self.to))?;
+        let dir = self.to.parent().unwrap_or(&self.to);
+        sync_dir(dir).map_err(io_error("cannot flush", dir))
+    }
+}
+
+impl Write for BlobWriter {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let room = self.descriptor.size - self.written;
+        if bytes.len() as u64 > room {
+            return Err(io::Error::other(format!(
+                "blob {} is longer than its {} bytes",
+                self.descriptor.digest, self.descriptor.size
+            )));
+        }
+        let n = self.file.write(bytes)?;
+        self.hasher.update(&bytes[..n]);
+        self.written += n as u64;
+        Ok(n)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.file.flush()
+    }
+}
+
+/// A blob on its way out: hashes what it gives.
+#[derive(Debug)]
+pub struct BlobReader {
+    file: File,
+    hasher: Sha256,
+    read: u64,
+    descriptor: Descriptor,
+}
+
+impl BlobReader {
+    /// What it reads.
+    pub const fn descriptor(&self) -> &Descriptor {
+        &self.descriptor
+    }
+
+    /// Hashes what was not consumed, then says whether all bytes were those of the descriptor.
+    /// Whatever was made of them must be thrown away on an error.
+    pub fn finish(mut self) -> Result<(), StoreError> {
+        let mut rest = vec![0; 64 * 1024];
+        // One byte more than promised is enough to know.
+        while self.read <= self.descriptor.size {
+            match self.read(&mut rest) {
+                Ok(0) => break,
+                Ok(_) => {}
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(source) => {
+                    let path = self.descriptor.digest.to_string();
+                    return Err(StoreError::Io { what: "cannot read", path, source });
+                }
+            }
+        }
+        judge(&self.descriptor, self.read, Digest::from_bytes(self.hasher.finalize().into()))
+    }
+}
+
+impl Read for BlobReader {
+    fn read(&mut self, bytes: &mut [u8]) -> io::Result<usize> {
+        // A file longer than its descriptor is given away for one byte only; `finish` names it.
+        let room = (self.descriptor.size + 1).saturating_sub(self.read);
+        let want = bytes.len().min(usize::try_from(room).unwrap_or(usize::MAX));
+        let n = self.file.read(&mut bytes[..want])?;
+        self.hasher.update(&bytes[..n]);
+        self.read += n as u64;
+        Ok(n)
+    }
+}
+
+fn judge(want: &Descriptor, size: u64, found: Digest) -> Result<(), StoreError> {
+    let why = if size != want.size {
+        let more = if size > want.size { "more than " } else { "" };
+        format!("{more}{} bytes, want {}", size.min(want.size), want.size)
+    } else if found == want.digest {
+        return Ok(());
+    } else {
+        format!("its digest is {found}")
+    };
+    Err(StoreError::Damaged { want: want.digest, why })
+}
+
+#[cfg(test)]
+mod tests {
+    use pitlane_release::oci::LAYER_TAR;
+
+    use super::*;
+
+    fn store(limits: StoreLimits) -> (tempfile::TempDir, Store) {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(dir.path(), limits).unwrap();
+        (dir, store)
+    }
+
+    fn small() -> StoreLimits {
+        StoreLimits { total: 1000, reserve: 0 }
+    }
+
+    #[test]
+    fn shorter_longer_and_other_bytes_are_not_taken() {
+        let (dir, store) = store(small());
+        let want = Descriptor::of(LAYER_TAR, b"good bytes");
+        for (bytes, why) in
+            [(&b"good byte"[..], "9 bytes, want 10"), (b"evil bytes", "its digest is sha256:")]
+        {
+            let mut writer = store.writer(&want).unwrap();
+            writer.write_all(bytes).unwrap();
+            let error = writer.commit().unwrap_err().to_string();
+            assert!(error.contains(why), "{error}");
+            assert!(!store.has(&want));
+        }
+        let mut writer = store.writer(&want).unwrap();
+        assert!(writer.write_all(b"good bytes and more").is_err());
+        drop(writer);
+        let mut writer = store.writer(&want).unwrap();
+        writer.write_all(b"good bytes").unwrap();
+        writer.commit().unwrap();
+        assert!(store.has(&want) && store.missing([&want, &want]).is_empty());
+        assert_eq!(store.read(&want, 10).unwrap(), b"good bytes");
+        assert!(matches!(store.read(&want, 9), Err(StoreError::TooLarge { .. })));
+        assert_eq!(fs::read_dir(dir.path().join("partial")).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn a_cut_fetch_goes_on_where_it_stopped_and_is_hashed_whole() {
+        let (dir, store) = store(small());
+        let want = Descriptor::of(LAYER_TAR, b"good bytes");
+        let mut writer = store.writer(&want).unwrap();
+        writer.write_all(b"good").unwrap();
+        assert!(matches!(store.resume(&want), Err(StoreError::Busy(_))), "two writers of one blob");
+        drop(writer);
+        let mut writer = store.resume(&want).unwrap();
+        assert_eq!(writer.written(), 4);
+        writer.write_all(b" bytes").unwrap();
+        writer.commit().unwrap();
+
+        // Somebody altered the partial file in between.
+        store.remove(&want.digest).unwrap();
+        fs::write(dir.path().join("partial").join(want.digest.hex()), "evil").unwrap();
+        let mut writer = store.resume(&want).unwrap();
+        writer.write_all(b" bytes").unwrap();
+        assert!(matches!(writer.commit(), Err(StoreError::Damaged { .. })));
+    }
+
+    #[test]
+    fn what_was_altered_on_disk_is_found_while_reading_and_dropped() {
+        let (dir, store) = store(small());
+        let want = store.put(LAYER_TAR, b"good bytes").unwrap();
+        let path = dir.path().join("blobs/sha256").join(want.digest.hex());
+        for bad in ["evil bytes", "good bytes!", "good byte", ""] {
+            fs::write(&path, bad).unwrap();
+            assert!(matches!(store.read(&want, 99), Err(StoreError::Damaged { .. })), "{bad}");
+            assert!(!path.exists(), "dropped, so that it is fetched again");
+        }
+        fs::write(&path, "evil bytes").unwrap();
+        assert!(matches!(store.scrub(&want), Err(StoreError::Damaged { .. })));
+        assert!(matches!(store.scrub(&want), Err(StoreError::Absent(_))));
+        // A link in place of a blob is not followed.
+        fs::write(dir.path().join("elsewhere"), "good bytes").unwrap();
+        std::os::unix::fs::symlink(dir.path().join("elsewhere"), &path).unwrap();
+        assert!(!store.has(&want) && store.read(&want, 99).is_err());
+    }
+
+    #[test]
+    fn what_changes_under_an_open_reader_is_found() {
+        let (dir, store) = store(StoreLimits { total: 1 << 20, reserve: 0 });
+        let want = store.put(LAYER_TAR, &vec![7; 200_000]).unwrap();
+        let mut reader = store.reader(&want).unwrap();
+        let mut first = [0; 1000];
+        reader.read_exact(&mut first).unwrap();
+        let path = dir.path().join("blobs/sha256").join(want.digest.hex());
+        let mut file = OpenOptions::new().write(true).open(path).unwrap();
+        file.seek(SeekFrom::Start(150_000)).unwrap();
+        file.write_all(b"evil").unwrap();
+        assert!(matches!(reader.finish(), Err(StoreError::Damaged { .. })));
+    }
+
+    #[test]
+    fn limits_hold_and_gc_keeps_what_it_is_told() {
+        let (_dir, store) = store(small());
+        let a = store.put(LAYER_TAR, &[1; 400]).unwrap();
+        let b = store.put(LAYER_TAR, &[2; 400]).unwrap();
+        let c = Descriptor::of(LAYER_TAR, &[3; 400]);
+        let error = store.writer(&c).unwrap_err();
+        assert!(matches!(error, StoreError::Full { .. }), "{error}");
+        assert_eq!(store.missing([&a, &b, &c]), [&c]);
+        assert_eq!(store.gc(&BTreeSet::from([b.digest])).unwrap().1, 400);
+        assert!(!store.has(&a) && store.has(&b));
+        store.put(LAYER_TAR, &[3; 400]).unwrap();
+
+        let greedy = Store { limits: StoreLimits { total: u64::MAX, reserve: u64::MAX }, ..store };
+        assert!(matches!(greedy.writer(&a), Err(StoreError::Full { .. })));
+    }
+}
