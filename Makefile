@@ -44,3 +44,6 @@ runtime: build ## Cross-build the runtime for arm64
 
 schemas: ## Write the JSON Schemas of all formats to docs/schemas
 	UPDATE_SCHEMAS=1 cargo test --release -p pitlane-tests schemas
+
+clean-demo: ## Stop what `make demo KEEP=1` left running
+	python3 scripts/demo.py --stop

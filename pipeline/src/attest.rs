@@ -13,7 +13,9 @@ use pitlane_release::{
         BUILD_TYPE, BuildDefinition, Builder, ExternalParameters, InternalParameters, PROVENANCE,
         Provenance, RunDetails, RunMetadata, SourceParameter,
     },
-    statement::{COSIGN_SIGN, EvidenceRef, Model, Release, ReleaseStatement, Source, Statement, Subject},
+    statement::{
+        COSIGN_SIGN, EvidenceRef, Model, Release, ReleaseStatement, Source, Statement, Subject,
+    },
 };
 use serde::Serialize;
 use serde_json::json;

@@ -72,8 +72,7 @@ pub async fn checkout(
         .await
         .with_context(|| format!("tag {tag} names no commit"))?;
     let commit: Commit = commit.parse()?;
-    let committed_at =
-        text(git(&["show", "--no-patch", "--format=%ct", commit.as_str()])).await?;
+    let committed_at = text(git(&["show", "--no-patch", "--format=%ct", commit.as_str()])).await?;
     let committed_at = jiff::Timestamp::from_second(committed_at.parse()?)?.to_string();
 
     let target = dir.join("model.onnx");

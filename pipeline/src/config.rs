@@ -269,7 +269,10 @@ pub fn read_secret(path: &Path) -> anyhow::Result<zeroize::Zeroizing<String>> {
     let file = std::fs::File::open(path).with_context(|| format!("{shown}: cannot be read"))?;
     let mode = file.metadata()?.mode();
     if mode & 0o077 != 0 {
-        bail!("{shown}: others may read this secret (mode {:o}); run chmod 600 {shown}", mode & 0o777);
+        bail!(
+            "{shown}: others may read this secret (mode {:o}); run chmod 600 {shown}",
+            mode & 0o777
+        );
     }
     let mut text = zeroize::Zeroizing::new(String::new());
     std::io::Read::read_to_string(&mut std::io::Read::take(file, 64 * 1024), &mut text)?;

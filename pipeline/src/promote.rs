@@ -45,9 +45,8 @@ pub fn set_digest(
     let images = before.get("images").and_then(Value::as_array);
     let images = images.context("it has no list `images:`")?;
     let mut found = images.iter().enumerate().filter(|(_, image)| image["name"] == name);
-    let (number, image) = found
-        .next()
-        .with_context(|| format!("no entry of `images:` has the name `{name}`"))?;
+    let (number, image) =
+        found.next().with_context(|| format!("no entry of `images:` has the name `{name}`"))?;
     if found.next().is_some() {
         bail!("two entries of `images:` have the name `{name}`");
     }
@@ -128,7 +127,9 @@ pub async fn promote(
             Err(_) if attempt < ATTEMPTS => {
                 tracing::info!(attempt, "somebody else pushed first; trying again on top");
             }
-            Err(error) => return Err(anyhow::Error::new(error).context("pushing to the GitOps repository")),
+            Err(error) => {
+                return Err(anyhow::Error::new(error).context("pushing to the GitOps repository"));
+            }
         }
     }
     unreachable!("the loop returns at its last attempt")

@@ -30,7 +30,7 @@ pub fn read<T: DeserializeOwned>(text: &str, max: usize) -> Result<T, YamlError>
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::collections::BTreeMap;
+    use std::{collections::BTreeMap, fmt::Write as _};
 
     #[test]
     fn bombs_and_duplicates_are_refused() {
@@ -40,7 +40,7 @@ mod tests {
         let mut bomb = String::from("a0: &a0 [x,x,x,x,x,x,x,x,x]\n");
         for i in 1..12 {
             let refs = vec![format!("*a{}", i - 1); 9].join(",");
-            bomb.push_str(&format!("a{i}: &a{i} [{refs}]\n"));
+            let _ = writeln!(bomb, "a{i}: &a{i} [{refs}]");
         }
         assert!(read::<Map>(&bomb, 10_000).is_err());
         let deep = format!("a: {}{}", "[".repeat(4000), "]".repeat(4000));

@@ -42,7 +42,9 @@ impl<'a> Report<'a> {
             policy,
             admitted: verified.is_some(),
             manifest: verified.map(|verified| verified.image().to_string()),
-            counter: verified.and_then(|v| v.counter()).map(pitlane_release::Counter::get),
+            counter: verified
+                .and_then(pitlane_release::Verified::counter)
+                .map(pitlane_release::Counter::get),
             refusal: verdict.answer.as_ref().err(),
             checks: &verdict.checks,
             ms,

@@ -35,9 +35,7 @@ pub fn read(layout: &Path, platform: Platform) -> anyhow::Result<BaseImage> {
     let index = read_json(&layout.join("index.json"), oci::MAX_MANIFEST)
         .with_context(|| format!("{shown} is no OCI image layout; run `make base`"))?;
     let index = oci::parse_index(&index)?;
-    let blob = |descriptor: &Descriptor| {
-        layout.join("blobs/sha256").join(descriptor.digest.hex())
-    };
+    let blob = |descriptor: &Descriptor| layout.join("blobs/sha256").join(descriptor.digest.hex());
     let child = index
         .child(platform)
         .with_context(|| format!("{shown} has no base for {platform}; run `make base`"))?;

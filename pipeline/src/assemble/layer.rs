@@ -60,9 +60,8 @@ impl Blob {
 
     /// Opens its bytes for reading.
     pub fn open(&self) -> io::Result<Box<dyn Read + Send>> {
-        let decode = |text: &str| {
-            STANDARD.decode(text).map(io::Cursor::new).map_err(io::Error::other)
-        };
+        let decode =
+            |text: &str| STANDARD.decode(text).map(io::Cursor::new).map_err(io::Error::other);
         Ok(match &self.place {
             Place::File { path } => Box::new(open(path)?),
             Place::Framed { head, path, tail } => {
@@ -159,8 +158,7 @@ pub fn model_layer(model: &Path, card: &[u8]) -> io::Result<(Blob, Digest)> {
     let dir = Entry { path: "models/", mode: 0o755, content: EntryContent::Dir };
     let card_entry =
         Entry { path: "models/pilot.yaml", mode: 0o644, content: EntryContent::Bytes(card) };
-    let onnx =
-        Entry { path: "models/pilot.onnx", mode: 0o644, content: EntryContent::Bytes(&[]) };
+    let onnx = Entry { path: "models/pilot.onnx", mode: 0o644, content: EntryContent::Bytes(&[]) };
     let mut head = header(&dir, 0)?;
     head.extend(header(&card_entry, card.len() as u64)?);
     head.extend_from_slice(card);
@@ -243,8 +241,16 @@ mod tests {
             let mut want = Vec::new();
             let entries = [
                 Entry { path: "models/", mode: 0o755, content: EntryContent::Dir },
-                Entry { path: "models/pilot.yaml", mode: 0o644, content: EntryContent::Bytes(b"card") },
-                Entry { path: "models/pilot.onnx", mode: 0o644, content: EntryContent::Bytes(&bytes) },
+                Entry {
+                    path: "models/pilot.yaml",
+                    mode: 0o644,
+                    content: EntryContent::Bytes(b"card"),
+                },
+                Entry {
+                    path: "models/pilot.onnx",
+                    mode: 0o644,
+                    content: EntryContent::Bytes(&bytes),
+                },
             ];
             write_tar(&entries, &mut want).unwrap();
             assert_eq!(plain, want, "{size}");

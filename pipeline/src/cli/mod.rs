@@ -21,12 +21,17 @@ use crate::{lane::StepError, prove::jail, registry};
 
 /// Turns git tags of car repositories into signed, proven car images.
 #[derive(Debug, Parser)]
-#[command(name = "pitlane", version, propagate_version = true, after_help = "\
+#[command(
+    name = "pitlane",
+    version,
+    propagate_version = true,
+    after_help = "\
 Examples:
   pitlane keys generate --out keys             a key pair to sign with
   pitlane release --pipeline pipelines/donkeycar.yaml --repo . --tag v1.0.0
   pitlane serve --config pitlane.yaml          the webhook service
-  pitlane rollback v1.0.0                      a new statement over an old image")]
+  pitlane rollback v1.0.0                      a new statement over an old image"
+)]
 struct Cli {
     /// How much to tell on stderr: error, warn, info, debug, or a filter.
     #[arg(long, global = true, env = "PITLANE_LOG", default_value = "info")]

@@ -12,10 +12,20 @@ use crate::service::{Client, Token, render, store::RunFilter};
 #[derive(Debug, clap::Args)]
 struct Api {
     /// The service's API.
-    #[arg(long, global = true, env = "PITLANE_API", default_value = "http://127.0.0.1:9011")]
-    api: String,
+    #[arg(
+        long = "api",
+        global = true,
+        env = "PITLANE_API",
+        default_value = "http://127.0.0.1:9011"
+    )]
+    url: String,
     /// File with the API token; needed for what changes something.
-    #[arg(long, global = true, env = "PITLANE_TOKEN_FILE", default_value = "pitlane-state/api-token")]
+    #[arg(
+        long,
+        global = true,
+        env = "PITLANE_TOKEN_FILE",
+        default_value = "pitlane-state/api-token"
+    )]
     token_file: PathBuf,
     /// How to print.
     #[arg(long, global = true, value_enum, default_value_t)]
@@ -31,7 +41,7 @@ impl Api {
             }
             Err(_) => None,
         };
-        Ok(Client::new(&self.api, token)?)
+        Ok(Client::new(&self.url, token)?)
     }
 
     fn print<T: serde::Serialize>(&self, value: &T, text: &str) -> anyhow::Result<()> {
@@ -124,21 +134,24 @@ pub(super) async fn rollback(args: RollbackArgs) -> anyhow::Result<()> {
     let client = args.api.client(true)?;
     let repository = match args.repository {
         Some(repository) => repository,
-        None => {
-            let filter = RunFilter { tag: Some(args.tag.clone()), ..RunFilter::default() };
-            let mut names: Vec<String> =
-                client.list(&filter).await?.into_iter().map(|run| run.repository).collect();
-            names.sort();
-            names.dedup();
-            match <[String; 1]>::try_from(names) {
-                Ok([name]) => name,
-                Err(names) if names.is_empty() => {
-                    anyhow::bail!("no run of tag {}; `pitlane runs list` shows them", args.tag)
-                }
-                Err(names) => anyhow::bail!("several have it, add --repository: {names:?}"),
-            }
-        }
+        None => only_repository(&client, &args.tag).await?,
     };
     let run = client.rollback(&repository, &args.tag).await?;
     args.api.print(&run, &render::render_run(&run))
+}
+
+/// The one repository with a run of this tag.
+async fn only_repository(client: &Client, tag: &str) -> anyhow::Result<String> {
+    let filter = RunFilter { tag: Some(tag.to_owned()), ..RunFilter::default() };
+    let mut names: Vec<String> =
+        client.list(&filter).await?.into_iter().map(|run| run.repository).collect();
+    names.sort();
+    names.dedup();
+    match <[String; 1]>::try_from(names) {
+        Ok([name]) => Ok(name),
+        Err(names) if names.is_empty() => {
+            anyhow::bail!("no run of tag {tag}; `pitlane runs list` shows them")
+        }
+        Err(names) => anyhow::bail!("several have it, add --repository: {names:?}"),
+    }
 }

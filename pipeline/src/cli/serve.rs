@@ -246,14 +246,13 @@ pub(super) async fn run(args: Args) -> anyhow::Result<()> {
     for ready in pipelines.values() {
         raise_counter(&store, ready).await;
     }
-    let lane =
-        LocalLane {
-            pipelines,
-            work: state.join("runs"),
-            cache: state.join("cache"),
-            tools: Tools::find()?,
-            model: None,
-        };
+    let lane = LocalLane {
+        pipelines,
+        work: state.join("runs"),
+        cache: state.join("cache"),
+        tools: Tools::find()?,
+        model: None,
+    };
     let executor = Executor::start(store, Arc::new(lane), ExecutorConfig::default()).await?;
     writeln!(std::io::stdout(), "{}", serde_json::json!({ "listening": listening }))?;
     tracing::info!(%listening, "the service is ready");

@@ -173,10 +173,7 @@ fn now() -> Timestamp {
 fn failed(step: Step, error: &anyhow::Error) -> StepError {
     let network = error.chain().any(|cause| {
         cause.is::<reqwest::Error>()
-            || matches!(
-                cause.downcast_ref(),
-                Some(pitlane_fetch::FetchError::Unreachable { .. })
-            )
+            || matches!(cause.downcast_ref(), Some(pitlane_fetch::FetchError::Unreachable { .. }))
     });
     if let Some(error) = error.downcast_ref::<StepError>() {
         return error.clone();

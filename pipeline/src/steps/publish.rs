@@ -91,7 +91,9 @@ impl Context<'_> {
         let tag = release.source.tag.as_str();
         match pusher.source.manifest(repository, tag).await {
             Ok(bytes) if Digest::of(&bytes) == release.index => return Ok(()),
-            Ok(bytes) if !self.ready.pipeline.spec.source.allow_moved_tags && !self.job.rollback => {
+            Ok(bytes)
+                if !self.ready.pipeline.spec.source.allow_moved_tags && !self.job.rollback =>
+            {
                 let why = format!(
                     "{repository}:{tag} is already {}, this release would make it {}",
                     Digest::of(&bytes),

@@ -74,8 +74,7 @@ pub async fn highest_counter(ready: &super::Ready) -> anyhow::Result<u64> {
         let spec = &ready.pipeline.spec;
         let mine = signed_releases(&ready.policy, &[bundle]).into_iter().find(|signed| {
             let release = &signed.statement.predicate;
-            release.source.repository == spec.source.repository
-                && release.car_kind == spec.car_kind
+            release.source.repository == spec.source.repository && release.car_kind == spec.car_kind
         });
         if let Some(signed) = mine {
             return Ok(signed.statement.predicate.counter.get());

@@ -34,6 +34,7 @@ impl Signer {
     }
 }
 
+#[expect(clippy::needless_pass_by_value, reason = "most callers make the value on the spot")]
 fn statement(kind: &str, about: &[Digest], predicate: Value) -> Value {
     let subject: Vec<Value> =
         about.iter().map(|d| json!({"digest": {"sha256": d.hex()}})).collect();

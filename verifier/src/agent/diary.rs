@@ -88,14 +88,14 @@ impl Decision {
 }
 
 impl Diary {
-    /// Notes a decision. An error that only repeats itself is noted once.
+    /// Notes a decision. What only repeats the last word about the same wish is noted once.
     pub fn note(&mut self, decision: Decision) {
+        let last = self.decisions.iter().rev().find(|last| last.commit == decision.commit);
         let same = |last: &Decision| {
-            last.outcome == "error"
-                && decision.outcome == "error"
-                && last.message == decision.message
+            (&last.image, &last.outcome, &last.message)
+                == (&decision.image, &decision.outcome, &decision.message)
         };
-        if self.decisions.back().is_some_and(same) {
+        if last.is_some_and(same) {
             return;
         }
         tracing::info!(

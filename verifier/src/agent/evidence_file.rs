@@ -59,7 +59,8 @@ pub fn load(dir: &Path, statement: &Digest) -> anyhow::Result<Evidence> {
     let file = fs::File::open(&path).with_context(|| path.display().to_string())?;
     let mut bytes = Vec::new();
     file.take(MAX_FILE).read_to_end(&mut bytes)?;
-    let saved: Saved = serde_json::from_slice(&bytes).with_context(|| path.display().to_string())?;
+    let saved: Saved =
+        serde_json::from_slice(&bytes).with_context(|| path.display().to_string())?;
     let named = saved.named.iter().map(|(digest, text)| Ok((*digest, hex::decode(text)?)));
     Ok(Evidence {
         requested: saved.requested,

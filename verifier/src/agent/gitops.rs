@@ -82,7 +82,8 @@ mod tests {
     #[test]
     fn only_a_pinned_image_is_a_wish() {
         let digest = format!("sha256:{}", "a".repeat(64));
-        let text = format!("images:\n- name: car\n  newName: r.example/t/car\n  digest: {digest}\n");
+        let text =
+            format!("images:\n- name: car\n  newName: r.example/t/car\n  digest: {digest}\n");
         assert_eq!(wanted(&text, "car").unwrap().to_string(), format!("r.example/t/car@{digest}"));
         for (text, want) in [
             ("a: 1".to_owned(), "no list"),

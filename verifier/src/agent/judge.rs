@@ -4,10 +4,7 @@ use std::time::Instant;
 
 use anyhow::Context as _;
 use pitlane_fetch::{FetchError, gather};
-use pitlane_release::{
-    Evidence, ImageRef, Question, Refusal, Verified, admit,
-    oci::Descriptor,
-};
+use pitlane_release::{Evidence, ImageRef, Question, Refusal, Verified, admit, oci::Descriptor};
 
 use super::{Agent, Decision, evidence_file, gitops};
 use crate::device::slots::NotTaken;
@@ -29,7 +26,7 @@ impl Agent {
         let config = self.config.gitops.clone();
         let dir = self.config.state.clone();
         let head = match gitops::head(&config, &dir).await {
-            Ok(head) if self.judged.as_ref() == Some(&head) => return,
+            Ok(head) if self.settled.as_ref() == Some(&head) => return,
             Ok(head) => head,
             Err(error) => return self.no_answer("", "", &error),
         };
@@ -40,20 +37,19 @@ impl Agent {
         let began = Instant::now();
         let image = wish.image.to_string();
         match self.consider(&wish).await {
-            Ok(Outcome::Known) => {}
+            Ok(Outcome::Known) => self.settled = Some(wish.commit),
             Ok(Outcome::Refused(mut decision)) => {
+                // Not settled: a new statement over the same image (a rollback) may come without
+                // a new commit, so the same wish is looked at again.
                 decision.ms = began.elapsed().as_secs_f64() * 1000.0;
                 self.diary.note(decision);
             }
-            Ok(Outcome::Taken(verified, evidence)) => {
-                if let Err(error) = self.take(&verified, &evidence) {
-                    return self.no_answer(&wish.commit, &image, &error);
-                }
-            }
-            Err(error) => return self.no_answer(&wish.commit, &image, &error),
+            Ok(Outcome::Taken(verified, evidence)) => match self.take(&verified, &evidence) {
+                Ok(()) => self.settled = Some(wish.commit),
+                Err(error) => self.no_answer(&wish.commit, &image, &error),
+            },
+            Err(error) => self.no_answer(&wish.commit, &image, &error),
         }
-        // Only an answer ends the matter; after an error the same wish is looked at again.
-        self.judged = Some(wish.commit);
     }
 
     fn no_answer(&mut self, commit: &str, image: &str, error: &anyhow::Error) {
@@ -120,8 +116,10 @@ impl Agent {
                 continue;
             }
             let digest = descriptor.digest;
-            let altered =
-                || Refusal::Altered { what: if number == 0 { "config" } else { "layer" }, want: digest };
+            let altered = || Refusal::Altered {
+                what: if number == 0 { "config" } else { "layer" },
+                want: digest,
+            };
             let mut writer = self.store.writer(descriptor)?;
             let mut sink = |bytes: &[u8]| std::io::Write::write_all(&mut writer, bytes);
             let repository = &verified.image().repository;

@@ -60,7 +60,8 @@ pub struct Agent {
     state: State,
     diary: Diary,
     running: Option<Active>,
-    judged: Option<String>,
+    /// The GitOps commit that needs no further look.
+    settled: Option<String>,
     rest_until: Instant,
 }
 
@@ -78,8 +79,7 @@ impl Agent {
     pub fn open(config: CarFile) -> anyhow::Result<Self> {
         let policy = config.keys().policy(&config.policy)?;
         let platform = Platform::host().context("releases are made for amd64 and arm64 only")?;
-        let options =
-            RegistryOptions { plain_http: config.plain_http.clone(), credentials: None };
+        let options = RegistryOptions { plain_http: config.plain_http.clone(), credentials: None };
         let store = Store::open(&config.state, StoreLimits::default())?;
         let launcher = LauncherConfig {
             unpack_dir: config.run.join("unpacked"),
@@ -103,7 +103,7 @@ impl Agent {
             state,
             diary: Diary::default(),
             running: None,
-            judged: None,
+            settled: None,
             rest_until: Instant::now(),
             config,
         })
@@ -150,8 +150,8 @@ impl Agent {
             return self.confirm();
         }
         let ended = matches!(health, Health::Exited(_));
-        let never = active.driving_since.is_none()
-            && active.started.elapsed() >= self.config.patience();
+        let never =
+            active.driving_since.is_none() && active.started.elapsed() >= self.config.patience();
         if ended || never {
             let why = match health {
                 Health::Exited(exit) => {
@@ -285,9 +285,7 @@ impl Agent {
             container: active.running.id().to_owned(),
             confirmed: active.slot.state == SlotState::Confirmed,
             status: match active.running.health() {
-                Ok(Health::Reporting(status)) => {
-                    serde_json::to_value(status).unwrap_or_default()
-                }
+                Ok(Health::Reporting(status)) => serde_json::to_value(status).unwrap_or_default(),
                 _ => serde_json::Value::Null,
             },
         });
@@ -296,10 +294,7 @@ impl Agent {
 }
 
 /// When the release in this evidence was issued, by its own word.
-fn issued(
-    policy: &Policy,
-    evidence: &pitlane_release::Evidence,
-) -> Option<jiff::Timestamp> {
+fn issued(policy: &Policy, evidence: &pitlane_release::Evidence) -> Option<jiff::Timestamp> {
     let signed = pitlane_release::admit::signed_releases(policy, &evidence.statements);
     signed.first().map(|signed| signed.statement.predicate.issued_at)
 }

@@ -74,8 +74,7 @@ async fn check(args: &Args) -> anyhow::Result<ExitCode> {
     let evidence = gather(&source, &policy, &args.image, platform)
         .await
         .with_context(|| format!("{}: could not decide", args.image))?;
-    let question =
-        Question { image: &args.image, platform, floor: Floor(args.floor), now: now() };
+    let question = Question { image: &args.image, platform, floor: Floor(args.floor), now: now() };
     let mut verdict = admit(&policy, &question, &evidence);
     if args.layers
         && let Ok(verified) = &verdict.answer

@@ -10,14 +10,19 @@ use std::{io::Write as _, process::ExitCode};
 use clap::{CommandFactory as _, Parser, Subcommand};
 
 #[derive(Debug, Parser)]
-#[command(name = "pitlane-verifier", version, propagate_version = true, after_help = "\
+#[command(
+    name = "pitlane-verifier",
+    version,
+    propagate_version = true,
+    after_help = "\
 Exit codes: 0 admitted, 1 could not decide, 2 usage, 10 refused (code in the JSON).
 
 Examples:
   pitlane-verifier check 127.0.0.1:5000/team/donkeycar:v1.0.0 --policy policies/donkeycar.yaml \\
       --key keys/release.pub
   pitlane-verifier agent --config /etc/pitlane/car.yaml
-  pitlane-verifier status --state /var/lib/pitlane")]
+  pitlane-verifier status --state /var/lib/pitlane"
+)]
 struct Cli {
     /// How much to tell on stderr: error, warn, info, debug, or a filter.
     #[arg(long, global = true, env = "PITLANE_LOG", default_value = "info")]
