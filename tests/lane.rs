@@ -1,1 +1,33 @@
-//! Placeholder.
+//! The whole lane, tag to wheels, by the programs as people get them, with real peers.
+//!
+//! One binary; `cargo nextest run --release -p pitlane-tests -E 'test(peers)'` runs one part. What
+//! a machine lacks is skipped with a line that says `SKIP`, and is a failure where `CI=true`.
+
+#[cfg(test)]
+mod architecture;
+#[cfg(test)]
+mod arm64;
+#[cfg(test)]
+mod common;
+#[cfg(test)]
+mod demo;
+#[cfg(test)]
+mod peers_cosign;
+#[cfg(test)]
+mod peers_docker;
+#[cfg(test)]
+mod peers_git;
+#[cfg(test)]
+mod peers_gym;
+#[cfg(test)]
+mod peers_registry;
+#[cfg(test)]
+mod prove_real;
+#[cfg(test)]
+mod refusals;
+#[cfg(test)]
+mod reproducible;
+#[cfg(test)]
+mod resume;
+#[cfg(test)]
+mod schemas;

@@ -59,7 +59,7 @@ pub(super) fn run(args: Args) -> anyhow::Result<()> {
 }
 
 /// Writes a file that must not be there yet: a key is never overwritten.
-fn write_new(path: &Path, mode: u32, text: &str) -> anyhow::Result<()> {
+pub(super) fn write_new(path: &Path, mode: u32, text: &str) -> anyhow::Result<()> {
     let mut file =
         OpenOptions::new().write(true).create_new(true).mode(mode).open(path).with_context(
             || format!("{}: not written (keys are never replaced)", path.display()),

@@ -5,6 +5,7 @@
 mod attest;
 mod base;
 mod hook;
+mod init;
 mod keys;
 mod release;
 mod run_id;
@@ -42,6 +43,8 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Write a pipeline file, a policy and keys for your own repository.
+    Init(init::Args),
     /// Run the service: webhook, embedded registry, API.
     Serve(serve::Args),
     /// Make one release now, without a service.
@@ -109,6 +112,7 @@ pub fn main() -> ExitCode {
 
 async fn run(command: Command) -> anyhow::Result<()> {
     match command {
+        Command::Init(args) => init::run(&args),
         Command::Serve(args) => serve::run(args).await,
         Command::Release(args) => release::run(args).await,
         Command::Runs(args) => runs::run(args).await,

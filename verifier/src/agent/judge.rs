@@ -44,7 +44,7 @@ impl Agent {
                 decision.ms = began.elapsed().as_secs_f64() * 1000.0;
                 self.diary.note(decision);
             }
-            Ok(Outcome::Taken(verified, evidence)) => match self.take(&verified, &evidence) {
+            Ok(Outcome::Taken(verified, evidence)) => match self.take(&verified, &evidence).await {
                 Ok(()) => self.settled = Some(wish.commit),
                 Err(error) => self.no_answer(&wish.commit, &image, &error),
             },
@@ -107,7 +107,7 @@ impl Agent {
 
     /// Fetches what the verified manifest names into the store. A blob that is not what was
     /// signed is a refusal; one that does not come is an error.
-    async fn fetch(&self, verified: &Verified) -> anyhow::Result<Option<Refusal>> {
+    pub(super) async fn fetch(&self, verified: &Verified) -> anyhow::Result<Option<Refusal>> {
         let manifest = verified.manifest();
         let wanted: Vec<Descriptor> =
             std::iter::once(&manifest.config).chain(&manifest.layers).cloned().collect();
@@ -138,7 +138,7 @@ impl Agent {
     }
 
     /// Makes it the candidate and lets it drive in place of what drives now.
-    fn take(&mut self, verified: &Verified, evidence: &Evidence) -> anyhow::Result<()> {
+    async fn take(&mut self, verified: &Verified, evidence: &Evidence) -> anyhow::Result<()> {
         let (Some(counter), Some(statement)) = (verified.counter(), verified.statement()) else {
             anyhow::bail!("the release has no statement");
         };
@@ -148,6 +148,6 @@ impl Agent {
         self.file.save(&self.state)?;
         self.halt(true);
         self.rest_until = Instant::now();
-        self.start_next()
+        self.start_next().await
     }
 }

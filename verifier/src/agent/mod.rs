@@ -120,7 +120,7 @@ impl Agent {
         while !stop.load(Ordering::Relaxed) {
             self.watch()?;
             if self.running.is_none() && Instant::now() >= self.rest_until {
-                self.start_next()?;
+                self.start_next().await?;
             }
             if Instant::now() >= next_look {
                 self.look().await;
@@ -202,10 +202,10 @@ impl Agent {
     }
 
     /// Starts what the slots say, after judging it again by the evidence on disk.
-    fn start_next(&mut self) -> anyhow::Result<()> {
+    pub(super) async fn start_next(&mut self) -> anyhow::Result<()> {
         let Some(slot) = self.state.begin() else { return Ok(()) };
         self.file.save(&self.state)?;
-        match self.start(&slot) {
+        match self.start(&slot).await {
             Ok(active) => self.running = Some(active),
             Err(why) => {
                 let image = slot.image.to_string();
@@ -217,10 +217,20 @@ impl Agent {
         Ok(())
     }
 
-    fn start(&mut self, slot: &Slot) -> anyhow::Result<Active> {
+    async fn start(&mut self, slot: &Slot) -> anyhow::Result<Active> {
         let verified = self.judge_again(slot)?;
-        let start = Start { image: verified.image(), manifest: verified.manifest() };
-        let running = self.launcher.start(&start, &self.config.profile)?;
+        let start = Start::of(&verified);
+        let running = match self.launcher.start(&start, &self.config.profile) {
+            // The disk lost or changed something: the registry may still have it.
+            Err(error) if error.refetch() => {
+                tracing::warn!(%error, "fetching it again");
+                if let Some(refusal) = self.fetch(&verified).await? {
+                    anyhow::bail!("fetched again, and refused ({}): {refusal}", refusal.code());
+                }
+                self.launcher.start(&start, &self.config.profile)?
+            }
+            other => other?,
+        };
         let cost = running.cost();
         tracing::info!(
             container = running.id(),

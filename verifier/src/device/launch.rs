@@ -17,7 +17,7 @@ use std::{
 };
 
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
-use pitlane_release::{PinnedImage, oci::ImageManifest};
+use pitlane_release::{PinnedImage, Verified, oci::ImageManifest};
 
 use super::{
     bundle::{self, BundleError, DeviceNode, Places, User},
@@ -40,9 +40,16 @@ const RUN_FILES: u64 = 256;
 #[derive(Clone, Copy, Debug)]
 pub struct Start<'a> {
     /// Its name, for ids and logs.
-    pub image: &'a PinnedImage,
+    image: &'a PinnedImage,
     /// Its manifest, parsed from the very bytes that were admitted.
-    pub manifest: &'a ImageManifest,
+    manifest: &'a ImageManifest,
+}
+
+impl<'a> Start<'a> {
+    /// What was admitted may start, and nothing else: there is no other way to make one.
+    pub const fn of(verified: &'a Verified) -> Self {
+        Self { image: verified.image(), manifest: verified.manifest() }
+    }
 }
 
 /// Where starts happen.

@@ -1,0 +1,173 @@
+//! The arrows between the crates, what `release` may not touch, and words that no file may hold.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use pitlane_release::Policy;
+
+use crate::common::{bin, json, repository, run};
+
+/// Who may use whom among the workspace's crates; everything else is refused.
+const ARROWS: [(&str, &[&str]); 6] = [
+    ("pitlane-release", &[]),
+    ("pitlane-fetch", &["pitlane-release"]),
+    ("pitlane-pipeline", &["pitlane-fetch", "pitlane-release"]),
+    ("pitlane-verifier", &["pitlane-fetch", "pitlane-release"]),
+    ("pitlane-car", &["pitlane-release"]),
+    ("pitlane-twin", &["pitlane-release"]),
+];
+/// What would bring I/O, clocks or an executor into the decisions.
+const NOT_IN_RELEASE: [&str; 8] =
+    ["tokio", "reqwest", "hyper", "axum", "oci-client", "rusqlite", "tempfile", "nix"];
+const NOT_IN_RELEASE_SOURCE: [&str; 8] = [
+    "std::net",
+    "std::fs",
+    "std::process",
+    "std::env",
+    "std::thread",
+    "SystemTime",
+    "Instant::now",
+    "Timestamp::now",
+];
+
+/// Crate → what its manifest names, for building and (second) for tests.
+fn manifests() -> BTreeMap<String, (BTreeSet<String>, BTreeSet<String>)> {
+    let mut cargo = Command::new(option_env!("CARGO").unwrap_or("cargo"));
+    cargo.args(["metadata", "--no-deps", "--format-version", "1", "--offline", "--locked"]);
+    let metadata = json(run(cargo.current_dir(repository())).ok());
+    let packages = metadata["packages"].as_array().unwrap();
+    let mut found = BTreeMap::new();
+    for package in packages {
+        let (mut build, mut test) = (BTreeSet::new(), BTreeSet::new());
+        for dependency in package["dependencies"].as_array().unwrap() {
+            let of_tests = dependency["kind"] == "dev";
+            let names = if of_tests { &mut test } else { &mut build };
+            names.insert(dependency["name"].as_str().unwrap().to_owned());
+        }
+        found.insert(package["name"].as_str().unwrap().to_owned(), (build, test));
+    }
+    found
+}
+
+#[test]
+fn crates_depend_only_inwards() {
+    let manifests = manifests();
+    let ours: BTreeSet<&str> = manifests.keys().map(String::as_str).collect();
+    for (name, (build, test)) in &manifests {
+        if name == "pitlane-tests" {
+            assert!(build.is_empty(), "pitlane-tests is for tests alone, it names {build:?}");
+            continue;
+        }
+        let (_, allowed) = ARROWS
+            .iter()
+            .find(|(known, _)| known == name)
+            .unwrap_or_else(|| panic!("{name} is new: say in ARROWS what it may use"));
+        for used in build.iter().chain(test).filter(|used| ours.contains(used.as_str())) {
+            assert!(allowed.contains(&used.as_str()), "{name} must not use {used}");
+        }
+    }
+    for (name, _) in ARROWS {
+        assert!(ours.contains(name), "{name} is gone: take it out of ARROWS");
+    }
+}
+
+#[test]
+fn release_decides_without_io() {
+    let mut cargo = Command::new(option_env!("CARGO").unwrap_or("cargo"));
+    cargo.args(["tree", "-p", "pitlane-release", "--all-features", "--edges", "normal"]);
+    cargo.args(["--prefix", "none", "--format", "{p}", "--offline", "--locked"]);
+    let tree = run(cargo.current_dir(repository())).ok();
+    let names: BTreeSet<&str> = tree.lines().filter_map(|line| line.split(' ').next()).collect();
+    assert!(names.contains("serde"), "the tree was not read: {tree}");
+    for name in NOT_IN_RELEASE {
+        assert!(!names.contains(name), "pitlane-release must not depend on {name}");
+    }
+    let sources = files(&repository().join("release/src"), "rs");
+    assert!(sources.len() > 10, "only {sources:?}");
+    for file in sources {
+        let text = fs::read_to_string(&file).unwrap();
+        // Tests may do what decisions may not.
+        let code = text.split("#[cfg(test)]").next().unwrap();
+        for word in NOT_IN_RELEASE_SOURCE {
+            assert!(!code.contains(word), "{}: `{word}` is I/O or a clock", file.display());
+        }
+    }
+}
+
+/// Policies by the library, pipelines by the program that reads them.
+#[test]
+fn the_operators_files_parse() {
+    let policies = files(&repository().join("policies"), "yaml");
+    assert!(policies.len() >= 2, "{policies:?}");
+    let keys = tempfile::tempdir().unwrap();
+    let mut generate = Command::new(bin("pitlane"));
+    generate.args(["keys", "generate", "--out"]).arg(keys.path()).env("COSIGN_PASSWORD", "x");
+    run(&mut generate).ok();
+    let key = fs::read_to_string(keys.path().join("release.pub")).unwrap();
+    for file in policies {
+        let text = fs::read_to_string(&file).unwrap();
+        let parsed = Policy::parse(&text, &|_| Some(key.clone()));
+        assert!(parsed.is_ok(), "{}: {parsed:?}", file.display());
+        assert!(Policy::parse(&text, &|_| None).is_err(), "{}: no key", file.display());
+    }
+    for file in files(&repository().join("pipelines"), "yaml") {
+        if !file.to_str().unwrap().ends_with(".lock.yaml") {
+            let parsed = pitlane_pipeline::config::Pipeline::load(&file);
+            assert!(parsed.is_ok(), "{parsed:?}");
+        }
+    }
+}
+
+/// Files below a folder with an ending, without what is built.
+fn files(root: &Path, ending: &str) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    let mut folders = vec![root.to_owned()];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(&folder).unwrap() {
+            let path = entry.unwrap().path();
+            let name = path.file_name().unwrap().to_string_lossy().into_owned();
+            if path.is_dir() && !["target", ".git", ".venv", "__pycache__"].contains(&&*name) {
+                folders.push(path);
+            } else if path.extension().is_some_and(|found| found == ending) {
+                found.push(path);
+            }
+        }
+    }
+    found.sort();
+    found
+}
+
+/// Places of one machine, package and image hosts, and loose ends have no place in the tree.
+#[test]
+fn sources_name_no_machine_and_no_host() {
+    // Written in pieces, so that this file does not find itself.
+    let words = [
+        concat!("/ro", "ot/"),
+        concat!("/wo", "rk/"),
+        concat!("/tm", "p/t-"),
+        concat!("TO", "DO"),
+        concat!("FIX", "ME"),
+        concat!("ghcr", ".io/"),
+        concat!("docker", ".io/"),
+        concat!("quay", ".io/"),
+        concat!("pypi", ".org"),
+        concat!("pythonhosted", ".org"),
+        concat!("crates", ".io/"),
+        concat!("deb.debian", ".org"),
+    ];
+    let endings = ["rs", "py", "sh", "yaml", "yml", "toml", "md", "json"];
+    let mut wrong = Vec::new();
+    for file in endings.iter().flat_map(|ending| files(&repository(), ending)) {
+        let text = fs::read_to_string(&file).unwrap_or_default();
+        for (number, line) in text.lines().enumerate() {
+            for word in words.iter().filter(|word| line.contains(*word)) {
+                wrong.push(format!("{}:{}: {word}", file.display(), number + 1));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
