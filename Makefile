@@ -4,6 +4,8 @@ CARGO_TARGET_DIR ?= target
 export CARGO_TARGET_DIR
 BIN := $(CARGO_TARGET_DIR)/release
 KEEP ?= 0
+# The demo's car starts containers, which takes root.
+SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 
 .PHONY: help demo test bench lint update-base setup setup-tests build base runtime clean-demo schemas
 
@@ -11,7 +13,7 @@ help: ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | column -ts '	'
 
 demo: setup base runtime ## Take a git tag through the whole lane until a container drives a lap
-	python3 scripts/demo.py --bin $(BIN) $(if $(filter 1,$(KEEP)),--keep,)
+	$(SUDO) python3 scripts/demo.py --bin $(BIN) $(if $(filter 1,$(KEEP)),--keep,)
 
 test: setup setup-tests base runtime ## Run every test, real peers included
 	scripts/test.sh
@@ -46,4 +48,4 @@ schemas: ## Write the JSON Schemas of all formats to docs/schemas
 	UPDATE_SCHEMAS=1 cargo test --release -p pitlane-tests schemas
 
 clean-demo: ## Stop what `make demo KEEP=1` left running
-	python3 scripts/demo.py --stop
+	$(SUDO) python3 scripts/demo.py --stop

@@ -74,7 +74,7 @@ def replayed_lap(demo) -> str:
     statement["predicate"]["counter"] += 10
     file = demo.work / "config/forged.json"
     file.write_text(json.dumps(statement))
-    tag = "sha256-" + demo.lapless.removeprefix("sha256:") + ".release"
+    tag = "_release-" + demo.lapless.removeprefix("sha256:")
     demo.pitlane("attest", f"{demo.registry.repository}@{demo.lapless}", "--statement", file,
                  "--key", demo.key, "--password-file", demo.password,
                  "--registry-password-file", demo.push_token, "--tag", tag)

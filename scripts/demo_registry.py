@@ -41,7 +41,7 @@ class Registry:
 
     def statement(self, index: str) -> dict:
         """The release statement of an index, as anybody can read it."""
-        tag = "sha256-" + index.removeprefix("sha256:") + ".release"
+        tag = "_release-" + index.removeprefix("sha256:")
         manifest = json.loads(self.manifest(tag))
         bundle = json.loads(self.blob(manifest["layers"][0]["digest"]))
         return json.loads(base64.b64decode(bundle["dsseEnvelope"]["payload"]))

@@ -52,5 +52,5 @@ if [ -n "$missing" ]; then
 fi
 if [ "${1:-demo}" = tests ]; then
     scripts/peers.sh
-    scripts/qemu.sh >/dev/null
+    as_root scripts/qemu.sh >/dev/null
 fi

@@ -1,5 +1,6 @@
 //! What all tests share: programs, ports, bounded processes, a small HTTP client.
 
+pub(crate) mod docker;
 pub(crate) mod http;
 pub(crate) mod lane;
 pub(crate) mod store;
@@ -16,7 +17,7 @@ use std::{
 use serde_json::Value;
 
 /// Longest a program that ends by itself may take; nothing here needs a quarter of it.
-const COMMAND_LIMIT: Duration = Duration::from_secs(240);
+const COMMAND_LIMIT: Duration = Duration::from_mins(4);
 /// How often a condition is looked at.
 const LOOK: Duration = Duration::from_millis(20);
 
@@ -177,16 +178,25 @@ impl Process {
     /// Starts it, with what it says appended to a file.
     pub(crate) fn start(command: &mut Command, log: &Path) -> Self {
         let log = File::options().create(true).append(true).open(log).unwrap();
-        let child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(log).spawn();
-        Self { child: child.unwrap_or_else(|error| panic!("{command:?}: {error}")) }
+        let out = Stdio::from(log.try_clone().unwrap());
+        Self::spawn(command.stdout(out).stderr(log))
     }
 
-    /// The first line it prints.
-    pub(crate) fn line(&mut self) -> String {
+    /// Starts a server and gives the first line it prints, which says that it is ready; it
+    /// prints no second one.
+    pub(crate) fn server(command: &mut Command, log: &Path) -> (Self, String) {
+        let errors = File::options().create(true).append(true).open(log).unwrap();
+        let mut process = Self::spawn(command.stdout(Stdio::piped()).stderr(errors));
         let mut line = String::new();
-        let stdout = self.child.stdout.take().unwrap();
-        BufReader::new(stdout).read_line(&mut line).unwrap();
-        line
+        BufReader::new(process.child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        let log = || fs::read_to_string(log).unwrap_or_default();
+        assert!(line.contains("listening"), "{command:?} did not start: {}", log());
+        (process, line)
+    }
+
+    fn spawn(command: &mut Command) -> Self {
+        let child = command.stdin(Stdio::null()).spawn();
+        Self { child: child.unwrap_or_else(|error| panic!("{command:?}: {error}")) }
     }
 
     /// Ends it as a power switch would.

@@ -10,11 +10,13 @@ use std::{
     net::TcpStream,
     os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
-    process::{Child, ChildStdin, Command, Stdio},
+    process::{Child, Command, Stdio},
 };
 
 use serde_json::Value;
 use tempfile::TempDir;
+
+use crate::common::{docker::Daemon, peer};
 
 const TOKEN: &str = "peers-push-token-0123456789";
 const TOKEN_BASE64_LOGIN: &str = "Y2k6cGVlcnMtcHVzaC10b2tlbi0wMTIzNDU2Nzg5";
@@ -126,24 +128,6 @@ fn serve(root: &Path, token: &Path) -> (Child, String) {
     BufReader::new(server.stdout.take().unwrap()).read_line(&mut line).unwrap();
     let ready: Value = serde_json::from_str(&line).unwrap();
     (server, ready["listening"].as_str().unwrap().to_owned())
-}
-
-/// A program from target/peers or the system; `None` says so, and fails under CI=true.
-fn peer(name: &str) -> Option<PathBuf> {
-    let fetched = repository().join("target/peers/bin").join(name);
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    let path = std::env::split_paths(&path).chain([PathBuf::from("/usr/sbin")]);
-    let mut places = path.map(|dir| dir.join(name));
-    let found = if fetched.is_file() { Some(fetched) } else { places.find(|p| p.is_file()) };
-    if found.is_none() {
-        assert!(std::env::var_os("CI").is_none_or(|ci| ci != "true"), "{name} is missing");
-        eprintln!("skipped: {name} is missing, run scripts/peers.sh");
-    }
-    found
-}
-
-fn repository() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_owned()
 }
 
 fn json(text: &str) -> Value {
@@ -350,36 +334,6 @@ fn skopeo_copies_in_and_out_and_reads_the_folder() {
     });
     let out = tries.take(20).find(|out| out.status.success()).expect("index.json follows the tags");
     assert!(json(&String::from_utf8(out.stdout).unwrap())["layers"].is_array());
-}
-
-/// Keeps the test daemon up; the last one that holds it stops it.
-struct Daemon {
-    user: Child,
-    stdin: ChildStdin,
-}
-
-impl Daemon {
-    fn start() -> Self {
-        let mut command = Command::new(repository().join("scripts/dockerd.sh"));
-        command.args(["with", "sh", "-c", "echo $DOCKER_HOST; cat >/dev/null"]);
-        let mut user = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
-        let mut line = String::new();
-        BufReader::new(user.stdout.take().unwrap()).read_line(&mut line).unwrap();
-        assert!(line.starts_with("unix://"), "the Docker daemon did not start");
-        let stdin = user.stdin.take().unwrap();
-        Self { user, stdin }
-    }
-
-    fn host() -> String {
-        format!("unix://{}", repository().join("target/dockerd/docker.sock").display())
-    }
-
-    /// Lets go and waits until the daemon is down, or another user has it.
-    fn stop(self) {
-        let Self { mut user, stdin } = self;
-        drop(stdin);
-        user.wait().unwrap();
-    }
 }
 
 #[test]

@@ -42,6 +42,17 @@ impl Facts<'_> {
         images.map(|(platform, built)| (*platform, built.manifest.descriptor.digest)).collect()
     }
 
+    /// The model's path in the commit; `file:` and a name when it did not come from there.
+    fn model_name(&self) -> String {
+        match &self.job.local {
+            Some(files) => {
+                let name = files.model.file_name().unwrap_or_default();
+                format!("file:{}", name.to_string_lossy())
+            }
+            None => self.pipeline.spec.model.path.to_string_lossy().into_owned(),
+        }
+    }
+
     fn subjects(&self) -> Vec<Subject> {
         let name = self.pipeline.spec.registry.repository.to_string();
         self.manifests().values().map(|digest| Subject::new(Some(name.clone()), *digest)).collect()
@@ -78,7 +89,7 @@ impl Facts<'_> {
                         reference: format!("refs/tags/{}", self.job.tag),
                     },
                     pipeline: self.pipeline.name.clone(),
-                    model: spec.model.path.to_string_lossy().into_owned(),
+                    model: self.model_name(),
                     platforms: spec.platforms.clone(),
                 },
                 internal_parameters: Some(InternalParameters {

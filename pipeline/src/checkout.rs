@@ -15,6 +15,8 @@ use pitlane_release::{Commit, ReleaseTag};
 use serde::{Deserialize, Serialize};
 use tokio::process::Command;
 
+use crate::{assemble::image::EPOCH, lane::LocalModel};
+
 /// Longest a fetch may take.
 const FETCH_TIMEOUT: Duration = Duration::from_mins(10);
 /// Longest any other git command may take.
@@ -50,6 +52,84 @@ pub async fn checkout(
     max_model: u64,
     dir: &Path,
 ) -> anyhow::Result<Checkout> {
+    let (bare, head) = fetch(url, tag, dir).await?;
+    let target = dir.join("model.onnx");
+    blob(url, &bare, &head.commit, model, max_model, &target).await?;
+    let card_file = dir.join("card.yaml");
+    let card_limit = pitlane_release::model::MAX_CARD as u64;
+    blob(url, &bare, &head.commit, card, card_limit, &card_file).await?;
+    let card = std::fs::read_to_string(&card_file)
+        .with_context(|| format!("{}: not UTF-8", card.display()))?;
+    std::fs::remove_dir_all(&bare)?;
+    let Head { commit, tag_object, committed_at } = head;
+    Ok(Checkout { commit, tag_object, committed_at, model: target, card })
+}
+
+/// Takes model and card from files of this machine. They are copied first: what is inspected is
+/// what is released, whatever happens to the files meanwhile.
+///
+/// With a `commit` the repository is not asked at all; without one the tag must be there.
+pub async fn local(
+    url: &str,
+    tag: &ReleaseTag,
+    files: &LocalModel,
+    commit: Option<&str>,
+    card: &Path,
+    max_model: u64,
+    dir: &Path,
+) -> anyhow::Result<Checkout> {
+    let card_file = dir.join("card.yaml");
+    let card_limit = pitlane_release::model::MAX_CARD as u64;
+    let head = match commit {
+        Some(commit) => {
+            // Nobody says when it was made; the same for all keeps images reproducible.
+            let committed_at = EPOCH.to_owned();
+            Head { commit: commit.parse()?, tag_object: None, committed_at }
+        }
+        None => {
+            let (bare, head) = fetch(url, tag, dir).await?;
+            if files.card.is_none() {
+                blob(url, &bare, &head.commit, card, card_limit, &card_file).await?;
+            }
+            std::fs::remove_dir_all(&bare)?;
+            head
+        }
+    };
+    if let Some(card) = &files.card {
+        copy(card, &card_file, card_limit)?;
+    }
+    let target = dir.join("model.onnx");
+    let (from, to) = (files.model.clone(), target.clone());
+    tokio::task::spawn_blocking(move || copy(&from, &to, max_model)).await??;
+    let card = std::fs::read_to_string(&card_file)
+        .with_context(|| format!("{}: cannot be read as text", card.display()))?;
+    let Head { commit, tag_object, committed_at } = head;
+    Ok(Checkout { commit, tag_object, committed_at, model: target, card })
+}
+
+/// Copies a plain file of a bearable size; one that grows meanwhile does not make more of it.
+fn copy(from: &Path, to: &Path, max: u64) -> anyhow::Result<()> {
+    let shown = from.display();
+    let file = std::fs::File::open(from).with_context(|| format!("{shown}: cannot be read"))?;
+    let meta = file.metadata()?;
+    anyhow::ensure!(meta.is_file(), "{shown}: not a plain file");
+    if meta.len() > max {
+        bail!("{shown}: {} bytes, at most {max} are taken", meta.len());
+    }
+    // Both ends are files: the kernel copies, or shares the blocks where the file system can.
+    std::io::copy(&mut std::io::Read::take(&file, max), &mut std::fs::File::create(to)?)?;
+    Ok(())
+}
+
+/// What a tag names.
+struct Head {
+    commit: Commit,
+    tag_object: Option<String>,
+    committed_at: String,
+}
+
+/// Fetches a tag into a bare repository in `dir`.
+async fn fetch(url: &str, tag: &ReleaseTag, dir: &Path) -> anyhow::Result<(PathBuf, Head)> {
     let bare = dir.join("source.git");
     if bare.exists() {
         std::fs::remove_dir_all(&bare)?;
@@ -74,17 +154,8 @@ pub async fn checkout(
     let commit: Commit = commit.parse()?;
     let committed_at = text(git(&["show", "--no-patch", "--format=%ct", commit.as_str()])).await?;
     let committed_at = jiff::Timestamp::from_second(committed_at.parse()?)?.to_string();
-
-    let target = dir.join("model.onnx");
-    blob(url, &bare, &commit, model, max_model, &target).await?;
-    let card_file = dir.join("card.yaml");
-    let card_limit = pitlane_release::model::MAX_CARD as u64;
-    blob(url, &bare, &commit, card, card_limit, &card_file).await?;
-    let card = std::fs::read_to_string(&card_file)
-        .with_context(|| format!("{}: not UTF-8", card.display()))?;
     let tag_object = (object != commit.as_str()).then_some(object);
-    std::fs::remove_dir_all(&bare)?;
-    Ok(Checkout { commit, tag_object, committed_at, model: target, card })
+    Ok((bare, Head { commit, tag_object, committed_at }))
 }
 
 /// Copies one file of a commit out, if it is a plain file of a bearable size.

@@ -172,6 +172,26 @@ pub struct Sign {
     /// Days after which releases expire; never when absent.
     #[serde(default)]
     pub expire_days: Option<u32>,
+    /// What is attested besides the signatures and the release statement: everything that there
+    /// is when absent, nothing for `[]`.
+    #[serde(default = "Attest::all")]
+    pub attest: Vec<Attest>,
+}
+
+/// Something that a release can be attested by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub enum Attest {
+    /// SLSA provenance: what it was built from, and by whom.
+    Provenance,
+    /// The laps of the step `prove`.
+    Laps,
+}
+
+impl Attest {
+    fn all() -> Vec<Self> {
+        vec![Self::Provenance, Self::Laps]
+    }
 }
 
 fn default_builder() -> String {
@@ -247,6 +267,18 @@ impl Pipeline {
         }
         if let Some(promote) = &spec.promote {
             inside(&promote.file).with_context(|| "field `spec.promote.file`")?;
+        }
+        let urls = [
+            ("source", Some(&spec.source.url)),
+            ("promote", spec.promote.as_ref().map(|p| &p.url)),
+        ];
+        for (field, url) in urls {
+            let Some(url) = url else { continue };
+            pitlane_fetch::git::check_url(url)
+                .map_err(|why| anyhow::anyhow!("field `spec.{field}.url`: {why}"))?;
+        }
+        if let Some(scenario) = &spec.prove {
+            scenario.check().context("field `spec.prove`")?;
         }
         let name = parsed.metadata.name.to_string();
         Ok(Self { spec, name, file: file.to_owned(), digest: Digest::of(text) })

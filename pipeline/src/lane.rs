@@ -1,6 +1,6 @@
 //! The lane: the steps of a run, their order, and the seam between running and journalling them.
 
-use std::{collections::BTreeMap, future::Future, pin::Pin};
+use std::{collections::BTreeMap, future::Future, path::PathBuf, pin::Pin};
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -85,6 +85,9 @@ pub struct StepError {
     pub hint: String,
     /// Whether trying again by itself can help.
     pub retryable: bool,
+    /// Whether this is an answer (no) and not the lack of one.
+    #[serde(default)]
+    pub refused: bool,
 }
 
 impl StepError {
@@ -95,7 +98,14 @@ impl StepError {
         hint: impl Into<String>,
     ) -> Self {
         let (code, hint) = (code.into(), hint.into());
-        Self { code, message: format!("{message:#}"), hint, retryable: false }
+        Self { code, message: format!("{message:#}"), hint, retryable: false, refused: false }
+    }
+
+    /// A refusal: the input was judged, and the answer is no.
+    #[must_use]
+    pub fn refusal(mut self) -> Self {
+        self.refused = true;
+        self
     }
 
     /// Something that may pass.
@@ -125,6 +135,20 @@ pub struct Job {
     pub counter: u64,
     /// Whether an old image gets a new statement, and nothing is built.
     pub rollback: bool,
+    /// Where the model comes from, when it is not the commit.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub local: Option<LocalModel>,
+}
+
+/// A model that is taken from a file on this machine instead of the tag's commit.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LocalModel {
+    /// The model, an absolute path.
+    pub model: PathBuf,
+    /// Its card, an absolute path; the commit's own when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub card: Option<PathBuf>,
 }
 
 /// A step's future.

@@ -18,7 +18,7 @@ use pitlane_fetch::{Credentials, FetchError, RegistryOptions, Source};
 use pitlane_release::{
     Digest, Repository,
     bundle::BUNDLE,
-    oci::{Descriptor, EMPTY, INDEX, ImageIndex, ImageManifest, MANIFEST},
+    oci::{Descriptor, EMPTY, INDEX, ImageIndex, ImageManifest, MANIFEST, parse_referrers},
 };
 use reqwest::header::HeaderValue;
 
@@ -41,6 +41,7 @@ pub struct Pusher {
     pub source: Source,
     repository: Repository,
     native_referrers: std::sync::OnceLock<bool>,
+    listing: tokio::sync::Mutex<()>,
     uploaded: std::sync::atomic::AtomicU64,
 }
 
@@ -75,7 +76,7 @@ impl Pusher {
             protocol,
             use_monolithic_push: true,
             connect_timeout: Some(std::time::Duration::from_secs(10)),
-            read_timeout: Some(std::time::Duration::from_secs(120)),
+            read_timeout: Some(std::time::Duration::from_mins(2)),
             user_agent: concat!("pitlane/", env!("CARGO_PKG_VERSION")),
             ..ClientConfig::default()
         })?;
@@ -89,6 +90,7 @@ impl Pusher {
             source: Source::Registry(pitlane_fetch::Registry::new(options)?),
             repository: registry.repository.clone(),
             native_referrers: std::sync::OnceLock::new(),
+            listing: tokio::sync::Mutex::default(),
             uploaded: 0.into(),
         })
     }
@@ -156,15 +158,18 @@ impl Pusher {
         Ok(digest)
     }
 
-    /// Attaches a bundle to a manifest as a referrer, under a tag of its own as well if asked.
-    /// Pushing the same bundle again changes nothing.
+    /// Attaches a bundle to a manifest as a referrer, under tags of its own as well if there are
+    /// any. Pushing the same bundle again changes nothing.
+    ///
+    /// One subject at a time: registries without a list of referrers have one in a tag, which is
+    /// read, changed and written.
     pub async fn attach(
         &self,
         bundle: &[u8],
         predicate_type: &str,
         subject: &Descriptor,
         created: Timestamp,
-        tag: Option<&str>,
+        tags: &[&str],
     ) -> anyhow::Result<()> {
         let blob = Blob::inline(BUNDLE, bundle);
         let config = Blob::inline(EMPTY, EMPTY_BYTES);
@@ -185,14 +190,16 @@ impl Pusher {
             .into(),
         };
         let bytes = serde_json::to_vec(&manifest)?;
-        let digest = self.manifest(&bytes, MANIFEST, None).await?;
-        if let Some(tag) = tag {
+        // A manifest that is put under a tag is there under its digest, too.
+        if tags.is_empty() {
+            self.manifest(&bytes, MANIFEST, None).await?;
+        }
+        for tag in tags {
             self.manifest(&bytes, MANIFEST, Some(tag)).await?;
         }
         let mut entry = Descriptor::of(MANIFEST, &bytes);
         entry.artifact_type = Some(BUNDLE.into());
         entry.annotations = manifest.annotations;
-        debug_assert_eq!(entry.digest, digest);
         self.list(&subject.digest, entry).await
     }
 
@@ -201,19 +208,24 @@ impl Pusher {
         if self.native_referrers.get() == Some(&true) {
             return Ok(());
         }
-        let mut listed = self.source.referrers(&self.repository, subject).await?;
-        let known = listed.iter().any(|found| found.digest == entry.digest);
+        // The list in the tag is read, changed and written: one writer at a time.
+        let _one = self.listing.lock().await;
+        let known = |list: &[Descriptor]| list.iter().any(|found| found.digest == entry.digest);
         let tag = format!("sha256-{}", subject.hex());
-        let fallback = match self.source.manifest(&self.repository, &tag).await {
-            Ok(_) => true,
-            Err(FetchError::NotFound { .. }) => false,
+        let mut listed = match self.source.manifest(&self.repository, &tag).await {
+            // Whole, not cut to what a verifier looks at: nothing of others may get lost.
+            Ok(bytes) => parse_referrers(&bytes)?,
+            Err(FetchError::NotFound { .. }) => {
+                // Listed without a fallback tag: the registry does it by itself from now on.
+                if known(&self.source.referrers(&self.repository, subject).await?) {
+                    let _ = self.native_referrers.set(true);
+                    return Ok(());
+                }
+                Vec::new()
+            }
             Err(error) => return Err(error.into()),
         };
-        if known {
-            // Listed without a fallback tag: the registry does it by itself from now on.
-            if !fallback {
-                let _ = self.native_referrers.set(true);
-            }
+        if known(&listed) {
             return Ok(());
         }
         listed.push(entry);

@@ -9,8 +9,8 @@ use sigstore_types::{DerPublicKey, SignatureBytes};
 
 use crate::Digest;
 
-/// Largest key text read (an RSA-4096 key is 800 bytes).
-const MAX_PEM: usize = 16 * 1024;
+/// Largest key text read, in bytes (an RSA-4096 key is 800 bytes).
+pub const MAX_PEM: u64 = 16 * 1024;
 
 /// A public key that verifies signatures.
 pub struct PublicKey {
@@ -28,7 +28,7 @@ pub struct KeyError(String);
 impl PublicKey {
     /// Parses a PEM text with one `PUBLIC KEY` block.
     pub fn from_pem(pem: &str) -> Result<Self, KeyError> {
-        if pem.len() > MAX_PEM {
+        if pem.len() as u64 > MAX_PEM {
             return Err(KeyError(format!("{} bytes", pem.len())));
         }
         let der = DerPublicKey::from_pem(pem).map_err(|error| KeyError(error.to_string()))?;
@@ -47,6 +47,11 @@ impl PublicKey {
         };
         let key = VerificationKey::from_spki_with_scheme(&der, scheme).map_err(fail)?;
         Ok(Self { key, spki: spki.to_vec() })
+    }
+
+    /// The DER `SubjectPublicKeyInfo`.
+    pub fn spki(&self) -> &[u8] {
+        &self.spki
     }
 
     /// The key's name: SHA-256 of its `SubjectPublicKeyInfo`.

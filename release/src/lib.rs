@@ -7,7 +7,7 @@
 //! # Modules
 //! - names: [`digest`], [`reference`], [`source`], [`platform`], [`counter`]
 //! - formats: [`oci`], [`model`], [`statement`], [`lap`], [`provenance`], [`yaml`]
-//! - signatures (feature `crypto`): [`key`], [`bundle`]
+//! - signatures (feature `crypto`): [`key`], [`bundle`], [`sigstore`]
 //! - admission (feature `crypto`): [`policy`], [`evidence`], [`admit`](mod@admit), [`refusal`]
 
 #[cfg(feature = "crypto")]
@@ -28,6 +28,8 @@ pub mod policy;
 pub mod provenance;
 pub mod reference;
 pub mod refusal;
+#[cfg(feature = "crypto")]
+pub mod sigstore;
 pub mod source;
 pub mod statement;
 mod text;

@@ -259,6 +259,9 @@ pub fn parse_manifest(bytes: &[u8]) -> Result<ImageManifest, OciError> {
     let fail = |why: String| OciError { what: "manifest", digest: Digest::of(bytes), why };
     let manifest: ImageManifest =
         serde_json::from_slice(bytes).map_err(|error| fail(error.to_string()))?;
+    if ambiguous(bytes) {
+        return Err(fail("it is an index and a manifest at once".into()));
+    }
     if manifest.schema_version != 2 {
         return Err(fail(format!("schemaVersion {}, want 2", manifest.schema_version)));
     }
@@ -276,6 +279,9 @@ pub fn parse_index(bytes: &[u8]) -> Result<ImageIndex, OciError> {
     let fail = |why: String| OciError { what: "index", digest: Digest::of(bytes), why };
     let index: ImageIndex =
         serde_json::from_slice(bytes).map_err(|error| fail(error.to_string()))?;
+    if ambiguous(bytes) {
+        return Err(fail("it is an index and a manifest at once".into()));
+    }
     if index.schema_version != 2 {
         return Err(fail(format!("schemaVersion {}, want 2", index.schema_version)));
     }
@@ -283,6 +289,31 @@ pub fn parse_index(bytes: &[u8]) -> Result<ImageIndex, OciError> {
         return Err(fail(format!("media type `{other}` is no index's")));
     }
     Ok(index)
+}
+
+/// Reads a list of referrers. Entries that are none we could fetch (another digest algorithm,
+/// another shape) are left out: anybody may attach anything, and one stranger's entry must not
+/// hide the others.
+pub fn parse_referrers(bytes: &[u8]) -> Result<Vec<Descriptor>, OciError> {
+    #[derive(Deserialize)]
+    struct List {
+        manifests: Vec<serde_json::Value>,
+    }
+    let fail = |why: String| OciError { what: "index", digest: Digest::of(bytes), why };
+    let list: List = serde_json::from_slice(bytes).map_err(|error| fail(error.to_string()))?;
+    Ok(list.manifests.into_iter().filter_map(|entry| serde_json::from_value(entry).ok()).collect())
+}
+
+/// A document that reads as an index and as a manifest means two things (CVE-2021-41190).
+fn ambiguous(bytes: &[u8]) -> bool {
+    #[derive(Deserialize)]
+    struct Shape {
+        manifests: Option<serde::de::IgnoredAny>,
+        config: Option<serde::de::IgnoredAny>,
+        layers: Option<serde::de::IgnoredAny>,
+    }
+    let shape = serde_json::from_slice::<Shape>(bytes);
+    shape.is_ok_and(|s| s.manifests.is_some() && (s.config.is_some() || s.layers.is_some()))
 }
 
 /// Reads an image config from its exact bytes.
@@ -310,6 +341,11 @@ mod tests {
         let manifest = serde_json::to_vec(&manifest).unwrap();
         assert!(parse_manifest(&manifest).is_ok());
         assert!(parse_index(&manifest).is_err());
+        let both = br#"{"schemaVersion":2,"manifests":[],"layers":[],"config":{"mediaType":"","digest":"sha256:44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8a","size":2}}"#;
+        assert!(parse_manifest(both).is_err());
+        assert!(parse_index(both).is_err());
+        let strange = br#"{"manifests":[{"digest":"sha512:00"},{"mediaType":"x","digest":"sha256:44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8a","size":2}]}"#;
+        assert_eq!(parse_referrers(strange).unwrap().len(), 1);
         assert!(parse_manifest(br#"{"schemaVersion":1,"config":{},"layers":[]}"#).is_err());
     }
 

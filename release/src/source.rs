@@ -85,7 +85,9 @@ checked_text!(
     "^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$",
     |text| {
         let git_refuses = text.contains("..") || text.ends_with('.') || ends_in_lock(text);
-        word(text, 128, b"._-") && !git_refuses
+        // Tags of this form are the fallback lists of referrers (distribution spec 1.1).
+        let reserved = text.starts_with("sha256-");
+        word(text, 128, b"._-") && !git_refuses && !reserved
     }
 );
 
@@ -111,7 +113,7 @@ mod tests {
             assert!(good.parse::<ReleaseTag>().is_ok(), "{good}");
         }
         for bad in
-            ["", "-v1", ".v1", "a/b", "a..b", "a b", "v1.lock", "v1.", "v1\n", &"v".repeat(129)]
+            ["", "-v1", ".v1", "a/b", "a..b", "a b", "v1.lock", "v1.", "sha256-00", "v1\n", &"v".repeat(129)]
         {
             assert!(bad.parse::<ReleaseTag>().is_err(), "{bad}");
         }

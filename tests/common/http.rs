@@ -1,6 +1,7 @@
 //! As much of an HTTP client as loopback tests need: one request, one connection.
 
 use std::{
+    fmt::Write as _,
     io::{Read as _, Write as _},
     net::{SocketAddr, TcpStream},
     time::Duration,
@@ -15,7 +16,6 @@ const LIMIT: Duration = Duration::from_secs(20);
 #[derive(Debug)]
 pub(crate) struct Answer {
     pub(crate) status: u16,
-    pub(crate) head: String,
     pub(crate) body: Vec<u8>,
 }
 
@@ -39,9 +39,9 @@ pub(crate) fn send(
     stream.set_read_timeout(Some(LIMIT)).unwrap();
     let mut head = format!("{method} {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n");
     for (name, value) in headers {
-        head += &format!("{name}: {value}\r\n");
+        let _ = write!(head, "{name}: {value}\r\n");
     }
-    head += &format!("Content-Length: {}\r\n\r\n", body.len());
+    let _ = write!(head, "Content-Length: {}\r\n\r\n", body.len());
     stream.write_all(head.as_bytes()).ok()?;
     stream.write_all(body).ok()?;
     let mut answer = Vec::new();
@@ -55,7 +55,7 @@ pub(crate) fn send(
     if method != "HEAD" && length.is_some_and(|length| length.parse() != Ok(body.len())) {
         return None;
     }
-    Some(Answer { status, head, body })
+    Some(Answer { status, body })
 }
 
 /// A plain GET.

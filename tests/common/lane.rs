@@ -2,6 +2,7 @@
 
 use std::{
     fs,
+    net::TcpListener,
     path::{Path, PathBuf},
     process::Command,
 };
@@ -22,7 +23,7 @@ pub(crate) struct Lane {
     api: String,
     webhook: String,
     service: Option<Process>,
-    _ports: [Port; 3],
+    ports: [Port; 3],
 }
 
 /// The pipeline without laps: it makes a release in well under a second.
@@ -60,7 +61,7 @@ impl Lane {
         let ports = [super::port(), super::port(), super::port()];
         let at = |port: &Port| format!("127.0.0.1:{}", port.number);
         let [webhook, api, registry] = [at(&ports[0]), at(&ports[1]), at(&ports[2])];
-        let lane = Self { dir, registry, api, webhook, service: None, _ports: ports };
+        let lane = Self { dir, registry, api, webhook, service: None, ports };
         fs::create_dir_all(lane.path("state/keys")).unwrap();
         fs::create_dir_all(lane.path("config")).unwrap();
         super::write_secret(&lane.path("state/keys/password"), "correct horse battery");
@@ -181,9 +182,7 @@ impl Lane {
     pub(crate) fn start(&mut self) {
         let mut command = self.pitlane();
         command.arg("serve").arg("--config").arg(self.path("config/service.yaml"));
-        let mut service = Process::start(&mut command, &self.path("service.log"));
-        let line = service.line();
-        assert!(line.contains("listening"), "no service: {}", self.log());
+        let (service, _) = Process::server(&mut command, &self.path("service.log"));
         self.service = Some(service);
         if !self.bare("donkeycar").join("hooks/post-receive").exists() {
             let mut hook = self.pitlane();
@@ -207,6 +206,9 @@ impl Lane {
     /// `kill -9` of the service.
     pub(crate) fn kill(&mut self) {
         self.service.take().expect("it runs").kill();
+        // A program that it was about to start has its sockets for another moment.
+        let free = |port: &Port| TcpListener::bind(("127.0.0.1", port.number)).is_ok();
+        until(10, "its ports are free", || self.ports.iter().all(free).then_some(()));
     }
 
     /// Ends the service in good order.

@@ -18,11 +18,12 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     base,
-    layer::{Blob, Entry, EntryContent, gzip_layer, model_layer, write_atomically},
+    layer::{Blob, Entry, EntryContent, gzip_layer, model_layer, read_whole, write_atomically},
+    seen::Seen,
 };
 
 /// The time of everything that has none of its own.
-pub(super) const EPOCH: &str = "1970-01-01T00:00:00Z";
+pub(crate) const EPOCH: &str = "1970-01-01T00:00:00Z";
 /// Largest runtime binary.
 const MAX_RUNTIME: u64 = 256 * 1024 * 1024;
 /// Changes when the runtime layer is made differently, so that old cache entries are not used.
@@ -181,10 +182,17 @@ fn runtime_layer(binary: &Path, cache: &Path) -> anyhow::Result<Runtime> {
         .with_context(|| format!("{shown}: no such runtime binary; run `make runtime`"))?
         .len();
     anyhow::ensure!(size <= MAX_RUNTIME, "{shown}: {size} bytes, at most {MAX_RUNTIME}");
-    let bytes = fs::read(binary).with_context(|| format!("{shown}: cannot be read"))?;
-    let digest = Digest::of(&bytes);
     fs::create_dir_all(cache)?;
-    let note = cache.join(format!("runtime-v{CACHE_VERSION}-{}.json", digest.hex()));
+    let note =
+        |digest: &Digest| cache.join(format!("runtime-v{CACHE_VERSION}-{}.json", digest.hex()));
+    let seen = Seen::of(binary)?;
+    if let Some(kept) = seen.digest(cache).and_then(|digest| kept(&note(&digest))) {
+        return Ok(kept);
+    }
+    let bytes = read_whole(binary, MAX_RUNTIME)?;
+    let digest = Digest::of(&bytes);
+    seen.keep(cache, digest)?;
+    let note = note(&digest);
     if let Some(kept) = kept(&note) {
         return Ok(kept);
     }

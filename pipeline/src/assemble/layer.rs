@@ -151,9 +151,10 @@ pub fn write_tar(entries: &[Entry<'_>], out: &mut impl Write) -> io::Result<()> 
 
 /// A model layer around a model file that stays on disk, with the digest of the model itself.
 ///
-/// Read once: the layer's and the model's digest come from the same pass over the file.
+/// The layer's and the model's digest are made by two threads, each with its own pass over the
+/// file: hashing is what takes the time, and the second pass reads from the page cache.
 pub fn model_layer(model: &Path, card: &[u8]) -> io::Result<(Blob, Digest)> {
-    let mut file = open(model)?;
+    let file = open(model)?;
     let size = file.metadata()?.len();
     let dir = Entry { path: "models/", mode: 0o755, content: EntryContent::Dir };
     let card_entry =
@@ -168,18 +169,13 @@ pub fn model_layer(model: &Path, card: &[u8]) -> io::Result<(Blob, Digest)> {
 
     let mut layer = Sha256::new_with_prefix(&head);
     let mut alone = Sha256::new();
-    let mut buffer = vec![0; CHUNK];
-    let mut seen = 0;
-    loop {
-        let n = file.read(&mut buffer)?;
-        if n == 0 {
-            break;
-        }
-        seen += n as u64;
-        layer.update(&buffer[..n]);
-        alone.update(&buffer[..n]);
-    }
-    if seen != size {
+    let (seen, seen_alone) = std::thread::scope(|scope| {
+        let other = scope.spawn(|| hash(open(model)?, &mut alone));
+        let seen = hash(file, &mut layer)?;
+        let failed = |_| Err(io::Error::other("hashing a model failed"));
+        io::Result::Ok((seen, other.join().unwrap_or_else(failed)?))
+    })?;
+    if seen != size || seen_alone != size {
         return Err(io::Error::other(format!("{} changed while it was read", model.display())));
     }
     layer.update(&tail);
@@ -196,20 +192,86 @@ pub fn model_layer(model: &Path, card: &[u8]) -> io::Result<(Blob, Digest)> {
     Ok((blob, Digest::from_bytes(alone.finalize().into())))
 }
 
+/// Hashes a file to its end; the number of bytes.
+fn hash(mut file: File, hasher: &mut Sha256) -> io::Result<u64> {
+    let mut buffer = vec![0; CHUNK];
+    let mut seen = 0;
+    loop {
+        let n = file.read(&mut buffer)?;
+        if n == 0 {
+            return Ok(seen);
+        }
+        seen += n as u64;
+        hasher.update(&buffer[..n]);
+    }
+}
+
 /// A gzip layer, written to `dir` under its digest, and its diffID. Compressed at the highest
 /// level: it is made once per runtime or base, and downloaded by every car.
 pub fn gzip_layer(entries: &[Entry<'_>], dir: &Path) -> io::Result<(Blob, Digest)> {
     std::fs::create_dir_all(dir)?;
-    let mut plain = Vec::new();
+    // Through to the disk as it is made: a service that packs one large layer keeps the memory.
+    let file = Hashed::new(io::BufWriter::new(tempfile::NamedTempFile::new_in(dir)?));
+    let gzip = flate2::GzBuilder::new().write(file, flate2::Compression::best());
+    let mut plain = Hashed::new(gzip);
     write_tar(entries, &mut plain)?;
-    let diff_id = Digest::of(&plain);
-    let mut gzip = flate2::GzBuilder::new().write(Vec::new(), flate2::Compression::best());
-    gzip.write_all(&plain)?;
-    let bytes = gzip.finish()?;
-    let descriptor = Descriptor::of(LAYER_GZIP, &bytes);
-    let path = dir.join(descriptor.digest.hex());
-    write_atomically(&path, &bytes)?;
+    let (gzip, diff_id, _) = plain.finish();
+    let (file, digest, size) = gzip.finish()?.finish();
+    let file = file.into_inner().map_err(io::IntoInnerError::into_error)?;
+    file.as_file().sync_all()?;
+    let path = dir.join(digest.hex());
+    file.persist(&path)?;
+    let descriptor = Descriptor::new(LAYER_GZIP, digest, size);
     Ok((Blob { descriptor, place: Place::File { path } }, diff_id))
+}
+
+/// A writer that hashes and counts what goes through it.
+struct Hashed<W> {
+    inner: W,
+    hasher: Sha256,
+    size: u64,
+}
+
+impl<W: Write> Hashed<W> {
+    fn new(inner: W) -> Self {
+        Self { inner, hasher: Sha256::new(), size: 0 }
+    }
+
+    fn finish(self) -> (W, Digest, u64) {
+        (self.inner, Digest::from_bytes(self.hasher.finalize().into()), self.size)
+    }
+}
+
+impl<W: Write> Write for Hashed<W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let n = self.inner.write(bytes)?;
+        self.hasher.update(&bytes[..n]);
+        self.size += n as u64;
+        Ok(n)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.inner.flush()
+    }
+}
+
+/// Reads a file into memory, at most `max` bytes.
+///
+/// The room that is asked for is more than the C library keeps for later (32 MiB, mallopt(3)
+/// `M_MMAP_THRESHOLD`), so that a service gives the memory back; what is not written to costs
+/// nothing.
+pub fn read_whole(path: &Path, max: u64) -> io::Result<Vec<u8>> {
+    const KEPT_FOR_LATER: usize = 33 << 20;
+    let too_large = |size: u64| io::Error::other(format!("{size} bytes, at most {max} are read"));
+    let file = open(path)?;
+    let size = file.metadata()?.len();
+    if size > max {
+        return Err(too_large(size));
+    }
+    let mut bytes = Vec::with_capacity(usize::try_from(size).unwrap_or(0).max(KEPT_FOR_LATER));
+    file.take(max + 1).read_to_end(&mut bytes)?;
+    // It grew while it was read.
+    if bytes.len() as u64 > max { Err(too_large(bytes.len() as u64)) } else { Ok(bytes) }
 }
 
 /// Writes a file so that it is there whole or not at all.

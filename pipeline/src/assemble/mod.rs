@@ -8,6 +8,7 @@
 pub mod base;
 pub mod image;
 pub mod layer;
+mod seen;
 
 pub use image::{Assembled, Built, Inputs, assemble};
 pub use layer::{Blob, Place};

@@ -77,7 +77,7 @@ pub(super) async fn run(args: Args) -> anyhow::Result<()> {
     let signer = Signer::open(&args.key, args.password_file.as_deref())?;
     let bundle = signer.seal(&statement)?;
     let now = jiff::Timestamp::from_second(jiff::Timestamp::now().as_second())?;
-    pusher.attach(&bundle, &kind, &subject, now, args.tag.as_deref()).await?;
+    pusher.attach(&bundle, &kind, &subject, now, args.tag.as_deref().as_slice()).await?;
     super::print_json(&json!({
         "image": args.image, "predicateType": kind,
         "bundle": pitlane_release::Digest::of(&bundle),

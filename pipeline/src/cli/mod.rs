@@ -140,9 +140,7 @@ fn report(error: &anyhow::Error) -> ExitCode {
         let _ = writeln!(stderr, "hint: {}", step.hint);
     }
     match step {
-        Some(step) if !step.code.ends_with("-failed") || step.code == "lap-failed" => {
-            ExitCode::from(10)
-        }
+        Some(step) if step.refused => ExitCode::from(10),
         _ => ExitCode::FAILURE,
     }
 }

@@ -24,14 +24,17 @@ use crate::{
     config::Pipeline,
     registry::{self, Registry, RegistryConfig},
     service::{
-        ApiState, Executor, ExecutorConfig, Intake, Route, Routes, Secrets, Store, Token, listen,
-        secret::create_random,
+        ApiState, Executor, ExecutorConfig, Intake, LocalModels, Route, Routes, Secrets, Store,
+        Token, listen, secret::create_random,
     },
     steps::{LocalLane, Ready, Tools, highest_counter},
 };
 
 /// How long running steps may go on after a signal.
 const DRAIN: Duration = Duration::from_secs(30);
+/// How often the registry is asked for its highest counter: a one-shot release beside the
+/// service takes numbers, too.
+const RAISE_EVERY: Duration = Duration::from_secs(15);
 /// Largest configuration read (bytes).
 const MAX_CONFIG: usize = 256 * 1024;
 
@@ -92,6 +95,10 @@ pub struct ServiceFile {
     /// Further webhook secrets: files with one secret a line, mode 0600.
     #[serde(default)]
     webhook_secret_files: Vec<PathBuf>,
+    /// Whether the API's `POST /releases` takes models from files on this machine, on the word
+    /// of who has the API token. Off: models come from tags alone.
+    #[serde(default)]
+    local_models: bool,
 }
 
 /// The word in `kind:`.
@@ -143,6 +150,7 @@ impl ServiceFile {
                 pipelines,
                 listen: Listen::default(),
                 webhook_secret_files: Vec::new(),
+                local_models: false,
             });
         };
         let text = std::fs::read_to_string(file)
@@ -231,6 +239,7 @@ pub(super) async fn run(args: Args) -> anyhow::Result<()> {
         bail!("no pipeline to run: name one under `pipelines:`, or put one into pipelines/");
     }
 
+    let local = if file.local_models { LocalModels::of(&routes) } else { LocalModels::default() };
     let store = Store::open(&state.join("pitlane.sqlite"))?;
     let intake = Intake::new(store.clone(), Routes::new(routes)?, secrets);
     let webhook = bind(file.listen.webhook, "webhook").await?;
@@ -241,17 +250,25 @@ pub(super) async fn run(args: Args) -> anyhow::Result<()> {
         "registry": registry_at.map(|at| at.to_string()),
     });
     servers.spawn(listen::serve(webhook, intake.router(), stopping.clone()));
-    let api_state = ApiState::new(store.clone(), token);
+    let api_state = ApiState::new(store.clone(), token).with_local_models(local);
     servers.spawn(listen::serve(api, api_state.router(), stopping.clone()));
     for ready in pipelines.values() {
         raise_counter(&store, ready).await;
     }
+    let (counters, known) = (store.clone(), pipelines.values().cloned().collect::<Vec<_>>());
+    let raising = tokio::spawn(async move {
+        loop {
+            tokio::time::sleep(RAISE_EVERY).await;
+            for ready in &known {
+                raise_counter(&counters, ready).await;
+            }
+        }
+    });
     let lane = LocalLane {
         pipelines,
         work: state.join("runs"),
         cache: state.join("cache"),
         tools: Tools::find()?,
-        model: None,
     };
     let executor = Executor::start(store, Arc::new(lane), ExecutorConfig::default()).await?;
     writeln!(std::io::stdout(), "{}", serde_json::json!({ "listening": listening }))?;
@@ -265,6 +282,7 @@ pub(super) async fn run(args: Args) -> anyhow::Result<()> {
     }
     tracing::info!("draining; running steps are continued at the next start if they take longer");
     // The registry goes last: steps that end now still push to it.
+    raising.abort();
     executor.drain(DRAIN).await;
     stop.send_replace(true);
     while servers.join_next().await.is_some() {}

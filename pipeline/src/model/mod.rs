@@ -84,6 +84,16 @@ pub fn inspect(
     card: &ModelCard,
     contract: &Contract,
 ) -> Result<ModelFacts, ModelRefusal> {
+    inspect_owned(Bytes::copy_from_slice(bytes), card, contract)
+}
+
+/// The same for bytes that can be kept: weights are then looked at where they are, not copied.
+#[expect(clippy::needless_pass_by_value, reason = "what is decoded shares the bytes")]
+pub fn inspect_owned(
+    bytes: Bytes,
+    card: &ModelCard,
+    contract: &Contract,
+) -> Result<ModelFacts, ModelRefusal> {
     let size = bytes.len() as u64;
     if bytes.starts_with(LFS_POINTER) {
         return Err(ModelRefusal::LfsPointer);
@@ -91,9 +101,9 @@ pub fn inspect(
     if size > contract.max_bytes {
         return Err(ModelRefusal::TooLarge { bytes: size, max: contract.max_bytes });
     }
-    wire::check(bytes)?;
-    let digest = Digest::of(bytes);
-    let model = onnx::Model::decode(Bytes::copy_from_slice(bytes))
+    wire::check(&bytes)?;
+    let digest = Digest::of(&bytes);
+    let model = onnx::Model::decode(bytes.clone())
         .map_err(|error| ModelRefusal::NotOnnx { why: error.to_string() })?;
     let opset = versions(&model, contract)?;
     let graph = model.graph.as_ref().ok_or(ModelRefusal::GraphCount { found: 0 })?;

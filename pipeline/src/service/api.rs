@@ -4,14 +4,15 @@
 //! | request | answer |
 //! |---|---|
 //! | `GET /runs?state=&repository=&tag=&before=&limit=` | `{"runs":[Run]}`, newest first |
-//! | `GET /runs/{id}` | `Run` |
+//! | `GET /runs/{id}?wait=` | `Run`; with `wait` once it has ended, or after that many seconds |
 //! | `GET /runs/{id}/steps` | `{"steps":[StepRecord]}` |
 //! | `GET /alerts` | `{"alerts":[Alert]}` |
 //! | `POST /runs/{id}/retry` | 202 `Run` |
 //! | `POST /rollback` `{"repository","tag"}` | 202 `Run` |
+//! | `POST /releases` `{"pipeline","tag","model","card"?,"commit"?}` | 202 `Run`: [`super::local`] |
 //! | `GET /healthz` | `{"status":"ok"}` |
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use axum::{
     Json, Router,
@@ -27,6 +28,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use super::{
+    local::{LocalModels, ReleaseRequest},
     reply::Refused,
     secret::Token,
     store::{Alert, Run, RunFilter, StepRecord, Store},
@@ -35,11 +37,15 @@ use super::{
 /// Requests carry a repository and a tag.
 const MAX_BODY: usize = 16 * 1024;
 
+/// Longest that a request waits for the end of a run (seconds); clients ask again.
+pub(super) const MAX_WAIT: u64 = 10;
+
 /// What the API works on.
 #[derive(Debug)]
 pub struct ApiState {
     store: Store,
     token: Token,
+    local: LocalModels,
 }
 
 /// Body of `GET /runs`.
@@ -76,7 +82,14 @@ pub struct RollbackRequest {
 impl ApiState {
     /// An API over a store; `token` is what changes must carry.
     pub fn new(store: Store, token: Token) -> Self {
-        Self { store, token }
+        Self { store, token, local: LocalModels::default() }
+    }
+
+    /// Takes releases of models that are files on this machine, too.
+    #[must_use]
+    pub fn with_local_models(mut self, local: LocalModels) -> Self {
+        self.local = local;
+        self
     }
 
     /// The routes, for a loopback listener.
@@ -87,6 +100,7 @@ impl ApiState {
             .route("/runs/{id}/steps", get(steps))
             .route("/runs/{id}/retry", post(retry))
             .route("/rollback", post(rollback))
+            .route("/releases", post(release))
             .route("/alerts", get(alerts))
             .route("/healthz", get(healthz))
             .fallback(not_found)
@@ -119,7 +133,7 @@ impl FromRequestParts<Arc<ApiState>> for Operator {
 }
 
 async fn not_found() -> Refused {
-    let hint = "the API has /runs, /rollback, /alerts and /healthz";
+    let hint = "the API has /runs, /releases, /rollback, /alerts and /healthz";
     Refused::new(StatusCode::NOT_FOUND, "path", "nothing is here", hint)
 }
 
@@ -139,8 +153,23 @@ async fn list(
     Ok(Json(RunList { runs: api.store.runs(filter).await? }))
 }
 
-async fn show(State(api): Shared, Path(id): Path<String>) -> Result<Json<Run>, Refused> {
-    Ok(Json(api.store.run(&id).await?))
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Wait {
+    #[serde(default)]
+    wait: u64,
+}
+
+async fn show(
+    State(api): Shared,
+    Path(id): Path<String>,
+    wait: Result<Query<Wait>, QueryRejection>,
+) -> Result<Json<Run>, Refused> {
+    let Query(Wait { wait }) = wait.map_err(|error| {
+        let hint = "wait is a number of seconds";
+        Refused::new(StatusCode::BAD_REQUEST, "query", error.body_text(), hint)
+    })?;
+    Ok(Json(api.store.ended(&id, Duration::from_secs(wait.min(MAX_WAIT))).await?))
 }
 
 async fn steps(State(api): Shared, Path(id): Path<String>) -> Result<Json<StepList>, Refused> {
@@ -172,5 +201,19 @@ async fn rollback(
     })?;
     let run = api.store.rollback(&request.repository, &request.tag).await?;
     tracing::info!(run.id = %run.id, tag = %run.tag, "rollback asked for");
+    Ok((StatusCode::ACCEPTED, Json(run)))
+}
+
+async fn release(
+    State(api): Shared,
+    _: Operator,
+    request: Result<Json<ReleaseRequest>, JsonRejection>,
+) -> Result<(StatusCode, Json<Run>), Refused> {
+    let Json(request) = request.map_err(|error| {
+        let hint = "send {\"pipeline\", \"tag\", \"model\"} as application/json (docs/service.md)";
+        Refused::new(error.status(), "body", error.body_text(), hint)
+    })?;
+    let run = api.store.queue_local(api.local.check(request)?).await?;
+    tracing::info!(run.id = %run.id, tag = %run.tag, "release of local files asked for");
     Ok((StatusCode::ACCEPTED, Json(run)))
 }

@@ -7,10 +7,11 @@ use reqwest::{Method, Response, header};
 use serde::{Serialize, de::DeserializeOwned};
 
 use super::{
-    api::{AlertList, RollbackRequest, RunList, StepList},
+    api::{AlertList, MAX_WAIT, RollbackRequest, RunList, StepList},
+    local::ReleaseRequest,
     reply::{Told, Wrapped},
     secret::Token,
-    store::{Alert, Run, RunFilter, StepRecord},
+    store::{Alert, Run, RunFilter, RunState, StepRecord},
 };
 
 /// A request to the API ends after this long, whatever happens.
@@ -68,7 +69,11 @@ impl Client {
         if !good || reqwest::Url::parse(&base).is_err() {
             return Err(ClientError::Address(base));
         }
-        let builder = reqwest::Client::builder().timeout(TIME).no_proxy();
+        let mut builder = reqwest::Client::builder().timeout(TIME).no_proxy();
+        if base.starts_with("http://") {
+            // Reading the machine's certificates costs more than the request.
+            builder = builder.tls_certs_only([]);
+        }
         let http = builder.redirect(reqwest::redirect::Policy::none()).build();
         let http =
             http.map_err(|e| ClientError::Http { address: base.clone(), reason: chain(&e) })?;
@@ -122,6 +127,22 @@ impl Client {
     /// `pitlane runs retry RUN`.
     pub async fn retry(&self, id: &str) -> Result<Run, ClientError> {
         self.ask(Method::POST, &format!("/runs/{}/retry", segment(id)), None::<&()>).await
+    }
+
+    /// `pitlane release --service`; returns when the run is accepted.
+    pub async fn release(&self, request: &ReleaseRequest) -> Result<Run, ClientError> {
+        self.ask(Method::POST, "/releases", Some(request)).await
+    }
+
+    /// Waits until a run has ended, done or failed.
+    pub async fn end(&self, id: &str) -> Result<Run, ClientError> {
+        loop {
+            let path = format!("/runs/{}?wait={MAX_WAIT}", segment(id));
+            let run: Run = self.ask(Method::GET, &path, None::<&()>).await?;
+            if matches!(run.state, RunState::Done | RunState::Failed) {
+                return Ok(run);
+            }
+        }
     }
 
     /// `pitlane rollback TAG`.

@@ -241,6 +241,7 @@ impl Worker {
                     hint: "see what it waited for in the service's log".to_owned(),
                     // A step that cannot be stopped may still be at work: no second one beside it.
                     retryable: ended,
+                    refused: false,
                 });
             }
         };
@@ -254,6 +255,7 @@ impl Worker {
                 ),
                 hint: "keep files on disk or in the registry, and their digests here".to_owned(),
                 retryable: false,
+                refused: false,
             });
         }
         Ok(output)
@@ -280,5 +282,6 @@ fn panicked(step: Step, payload: Option<&(dyn Any + Send)>) -> StepError {
         message: format!("{} panicked: {text}", step.name()),
         hint: "this is a fault of the program: report it with the service's log".to_owned(),
         retryable: false,
+        refused: false,
     }
 }

@@ -14,7 +14,7 @@
 //! - in: [`webhook`] (with `request`), [`event`], [`route`], [`secret`], [`listen`]
 //! - kept: [`store`]
 //! - done: [`executor`]
-//! - told: [`api`], [`client`], [`render`], [`reply`]
+//! - told: [`api`] (with [`local`]), [`client`], [`render`], [`reply`]
 //! - for a plain git server: [`hook`]
 //! - measured: [`bench`]
 
@@ -25,6 +25,7 @@ pub mod event;
 pub mod executor;
 pub mod hook;
 pub mod listen;
+pub mod local;
 pub mod render;
 pub mod reply;
 mod request;
@@ -39,6 +40,7 @@ mod tests;
 pub use api::ApiState;
 pub use client::Client;
 pub use executor::{Executor, ExecutorConfig};
+pub use local::{LocalModels, ReleaseRequest};
 pub use route::{Route, Routes};
 pub use secret::{Secrets, Token};
 pub use store::Store;

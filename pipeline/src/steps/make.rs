@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use super::{Context, failed};
 use crate::{
-    assemble::{self, Assembled, Inputs},
+    assemble::{self, Assembled, Inputs, layer::read_whole},
     checkout::{self, Checkout},
     lane::{Step, StepError},
     model::{self, ModelFacts},
@@ -21,8 +21,14 @@ impl Context<'_> {
         let tag = self.job.tag.parse()?;
         let max = spec.model.contract.max_bytes;
         let (path, card) = (&spec.model.path, spec.model.card_path());
-        let mut found =
-            checkout::checkout(&spec.source.url, &tag, path, &card, max, self.dir).await?;
+        let url = &spec.source.url;
+        let found = match &self.job.local {
+            Some(files) => {
+                let commit = self.job.commit.as_deref();
+                checkout::local(url, &tag, files, commit, &card, max, self.dir).await?
+            }
+            None => checkout::checkout(url, &tag, path, &card, max, self.dir).await?,
+        };
         if let Some(announced) = &self.job.commit {
             if announced != found.commit.as_str() {
                 let why = format!(
@@ -30,33 +36,32 @@ impl Context<'_> {
                     found.commit
                 );
                 let hint = "somebody moved the tag; make a new tag, tags are for ever";
-                return Err(StepError::new("tag-moved", why, hint).into());
+                return Err(StepError::new("tag-moved", why, hint).refusal().into());
             }
-        }
-        if let Some(model) = &self.lane.model {
-            found.model = std::path::absolute(model)?;
         }
         Ok(found)
     }
 
-    pub(super) fn model(&self) -> anyhow::Result<ModelFacts> {
+    pub(super) async fn model(&self) -> anyhow::Result<ModelFacts> {
         let checkout: Checkout = self.output(Step::Checkout)?;
         let spec = &self.ready.pipeline.spec;
         let card = ModelCard::parse(&checkout.card)
             .with_context(|| spec.model.card_path().display().to_string())?;
-        let shown = spec.model.path.display();
-        let size = std::fs::metadata(&checkout.model)?.len();
-        let max = spec.model.contract.max_bytes;
-        anyhow::ensure!(size <= max, "{shown}: {size} bytes, the contract allows {max}");
-        let bytes = std::fs::read(&checkout.model)?;
-        model::inspect(&bytes, &card, &spec.model.contract).map_err(|refusal| {
-            let why = format!("{shown}: {refusal}");
-            let hint = "mend the model and push a new tag (docs/model.md)";
-            StepError::new(refusal.code(), why, hint).into()
-        })
+        let shown = spec.model.path.display().to_string();
+        let contract = spec.model.contract.clone();
+        let work = move || {
+            let bytes =
+                read_whole(&checkout.model, contract.max_bytes).with_context(|| shown.clone())?;
+            model::inspect_owned(bytes.into(), &card, &contract).map_err(|refusal| {
+                let why = format!("{shown}: {refusal}");
+                let hint = "mend the model and push a new tag (docs/model.md)";
+                StepError::new(refusal.code(), why, hint).refusal().into()
+            })
+        };
+        tokio::task::spawn_blocking(work).await?
     }
 
-    pub(super) fn assemble(&self) -> anyhow::Result<Assembled> {
+    pub(super) async fn assemble(&self) -> anyhow::Result<Assembled> {
         let checkout: Checkout = self.output(Step::Checkout)?;
         let spec = &self.ready.pipeline.spec;
         let note = |key: &str| format!("org.opencontainers.image.{key}");
@@ -66,16 +71,24 @@ impl Context<'_> {
             (note("version"), self.job.tag.clone()),
             (note("title"), spec.car_kind.to_string()),
         ]);
-        assemble::assemble(&Inputs {
-            base: &spec.base.layout,
-            runtime: &spec.runtime,
-            platforms: &spec.platforms,
-            model: &checkout.model,
-            card: checkout.card.as_bytes(),
-            annotations: &annotations,
-            created: Some(&checkout.committed_at),
-            cache: &self.lane.cache,
-        })
+        let facts: ModelFacts = self.output(Step::Model)?;
+        let (spec, cache) = (spec.clone(), self.lane.cache.clone());
+        let work = move || {
+            let assembled = assemble::assemble(&Inputs {
+                base: &spec.base.layout,
+                runtime: &spec.runtime,
+                platforms: &spec.platforms,
+                model: &checkout.model,
+                card: checkout.card.as_bytes(),
+                annotations: &annotations,
+                created: Some(&checkout.committed_at),
+                cache: &cache,
+            })?;
+            let (found, shown) = (assembled.model, checkout.model.display());
+            anyhow::ensure!(found == facts.digest, "{shown}: {found} is not what was inspected");
+            Ok(assembled)
+        };
+        tokio::task::spawn_blocking(work).await?
     }
 
     pub(super) async fn prove(&self) -> Result<Value, StepError> {
@@ -102,7 +115,7 @@ impl Context<'_> {
         let failure = proof.runs.iter().find_map(|run| run.failure.as_ref());
         if let Some(failure) = failure.filter(|_| !proof.passed) {
             let hint = "look at the plot and the trace, retrain, and push a new tag";
-            return Err(StepError::new("lap-failed", &failure.message, hint));
+            return Err(StepError::new(&failure.code, &failure.message, hint).refusal());
         }
         serde_json::to_value(&proof).map_err(|error| fail(error.into()))
     }

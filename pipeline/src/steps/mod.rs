@@ -91,8 +91,6 @@ pub struct LocalLane {
     pub cache: PathBuf,
     /// Programs.
     pub tools: Tools,
-    /// A model file to release instead of the one in the commit (`--model`).
-    pub model: Option<PathBuf>,
 }
 
 impl Lane for LocalLane {
@@ -106,13 +104,14 @@ impl Lane for LocalLane {
             let made = std::fs::create_dir_all(&dir);
             made.map_err(|error| failed(step, &anyhow::Error::new(error)))?;
             let context = Context { lane: self, ready, job, done, dir: &dir };
+            context.began().map_err(|error| failed(step, &error))?;
             let result = if job.rollback {
                 context.rollback(step).await
             } else {
                 match step {
                     Step::Checkout => json(context.checkout().await),
-                    Step::Model => json(context.model()),
-                    Step::Assemble => json(context.assemble()),
+                    Step::Model => json(context.model().await),
+                    Step::Assemble => json(context.assemble().await),
                     Step::Prove => return context.prove().await,
                     Step::Push => json(context.push().await),
                     Step::Attest => json(context.attest().await),
@@ -143,6 +142,16 @@ impl Context<'_> {
         serde_json::from_value(value.clone()).with_context(|| format!("output of {step}"))
     }
 
+    /// When the run began, in whole seconds; the same whenever a step is run again.
+    fn began(&self) -> anyhow::Result<Timestamp> {
+        let mark = self.dir.join("began");
+        if !mark.exists() {
+            crate::assemble::layer::write_atomically(&mark, b"")?;
+        }
+        let modified = Timestamp::try_from(std::fs::metadata(&mark)?.modified()?)?;
+        Ok(Timestamp::from_second(modified.as_second())?)
+    }
+
     /// A document that is made once and found again when the step is run again: signatures are
     /// random, and a release that was interrupted should not be signed twice.
     fn once(
@@ -150,7 +159,10 @@ impl Context<'_> {
         name: &str,
         make: impl FnOnce() -> anyhow::Result<Vec<u8>>,
     ) -> anyhow::Result<Vec<u8>> {
-        let path = self.dir.join(name);
+        // Another pipeline file makes another document: after an edit and a retry, what was
+        // sealed for the old one is not found again.
+        let pipeline = &self.ready.pipeline.digest.hex()[..12];
+        let path = self.dir.join(format!("{pipeline}-{name}"));
         if let Ok(bytes) = std::fs::read(&path) {
             return Ok(bytes);
         }
@@ -171,10 +183,7 @@ fn now() -> Timestamp {
 
 /// An error of a step, with the hint that its place suggests.
 fn failed(step: Step, error: &anyhow::Error) -> StepError {
-    let network = error.chain().any(|cause| {
-        cause.is::<reqwest::Error>()
-            || matches!(cause.downcast_ref(), Some(pitlane_fetch::FetchError::Unreachable { .. }))
-    });
+    let network = error.chain().any(may_pass);
     if let Some(error) = error.downcast_ref::<StepError>() {
         return error.clone();
     }
@@ -190,6 +199,25 @@ fn failed(step: Step, error: &anyhow::Error) -> StepError {
     let code = format!("{step}-failed");
     let error = StepError::new(code, format!("{error:#}"), hint);
     if network { error.retryable() } else { error }
+}
+
+/// Whether a cause is one that may pass by itself: a network, or a server that is overloaded.
+fn may_pass(cause: &(dyn std::error::Error + 'static)) -> bool {
+    use oci_client::errors::OciDistributionError;
+    use pitlane_fetch::{FetchError, git::GitError};
+    let busy = |status: u16| status >= 500 || status == 429;
+    if let Some(error) = cause.downcast_ref::<OciDistributionError>() {
+        return match error {
+            OciDistributionError::RequestError(_) => true,
+            OciDistributionError::ServerError { code, .. } => busy(*code),
+            _ => false,
+        };
+    }
+    match (cause.downcast_ref::<FetchError>(), cause.downcast_ref::<GitError>()) {
+        (Some(FetchError::Unreachable { .. }), _) | (_, Some(GitError::Slow(_))) => true,
+        (Some(FetchError::Status { status, .. }), _) => busy(*status),
+        _ => cause.is::<reqwest::Error>(),
+    }
 }
 
 /// A release statement with its bundle.

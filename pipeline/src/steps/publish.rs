@@ -33,9 +33,11 @@ impl Context<'_> {
         let blobs = assembled.images.values().flat_map(|i| i.layers.iter().chain([&i.config]));
         let new = blobs.filter(|blob| seen.insert(blob.descriptor.digest));
         futures_util::future::try_join_all(new.map(|blob| pusher.blob(blob))).await?;
-        for image in assembled.images.values() {
-            pusher.manifest(&read(&image.manifest)?, MANIFEST, None).await?;
-        }
+        let manifests = assembled
+            .images
+            .values()
+            .map(|image| async { pusher.manifest(&read(&image.manifest)?, MANIFEST, None).await });
+        futures_util::future::try_join_all(manifests).await?;
         let index = pusher.manifest(&read(&assembled.index)?, INDEX, None).await?;
         Ok(Pushed { index, bytes_uploaded: pusher.uploaded() - before })
     }
@@ -51,11 +53,20 @@ impl Context<'_> {
             tag: Some(release.source.tag.to_string()),
             digest: Some(release.index),
         };
-        let mut checks = serde_json::Map::new();
-        for platform in release.platforms.keys() {
-            let made = self.admit(&image, *platform, release).await?;
-            checks.insert(platform.to_string(), made);
-        }
+        // By the statement of this run, read back: the one that cars look at is still the old one.
+        let manifest = self.own_statement(release).await.map_err(fail)?;
+        let (source, repository_ref) = (&self.ready.pusher.source, &repository);
+        let statement = pitlane_fetch::gather::bundle_of(source, repository_ref, &manifest).await;
+        let statement = statement.map_err(|error| fail(error.into()))?;
+        let made = release.platforms.keys().map(|platform| async {
+            let found = self.admit(&image, *platform, release, statement.clone()).await?;
+            Ok::<_, StepError>((platform.to_string(), found))
+        });
+        let checks = futures_util::future::try_join_all(made).await?;
+        let checks: serde_json::Map<String, Value> = checks.into_iter().collect();
+        let newest = pitlane_fetch::statement_tag(&release.index);
+        let pusher = &self.ready.pusher;
+        pusher.manifest(&manifest, MANIFEST, Some(&newest)).await.map_err(fail)?;
         self.write_tag(release).await.map_err(fail)?;
         Ok(json!({ "image": repository.pin(release.index), "checks": checks }))
     }
@@ -65,10 +76,13 @@ impl Context<'_> {
         image: &ImageRef,
         platform: Platform,
         release: &Release,
+        statement: Vec<Vec<u8>>,
     ) -> Result<Value, StepError> {
         let fail = |error: anyhow::Error| failed(Step::Check, &error);
         let (source, policy) = (&self.ready.pusher.source, &self.ready.policy);
-        let evidence = pitlane_fetch::gather(source, policy, image, platform).await;
+        let evidence =
+            pitlane_fetch::gather::gather_for(source, policy, image, platform, Some(statement))
+                .await;
         let evidence = evidence.map_err(|error| fail(error.into()))?;
         // No older statement may answer for this one.
         let floor = Floor(release.counter.get());
@@ -79,9 +93,17 @@ impl Context<'_> {
             Err(refusal) => {
                 let policy = &policy.name;
                 let why = format!("policy `{policy}` refuses it on {platform}: {refusal}");
-                Err(StepError::new(refusal.code(), why, refusal.hint()))
+                Err(StepError::new(refusal.code(), why, refusal.hint()).refusal())
             }
         }
+    }
+
+    /// The manifest that carries this run's statement, read back from the registry.
+    async fn own_statement(&self, release: &Release) -> anyhow::Result<Vec<u8>> {
+        let (source, kind) = (&release.source.repository, &release.car_kind);
+        let tag = pitlane_fetch::counter_tag(source, kind, release.counter.get());
+        let pusher = &self.ready.pusher;
+        Ok(pusher.source.manifest(pusher.repository(), &tag).await?)
     }
 
     /// The tag is the last thing written; one that exists is never moved unless it may.
@@ -100,7 +122,7 @@ impl Context<'_> {
                     release.index
                 );
                 let hint = "tags are for ever; push a new one, or set `allowMovedTags`";
-                return Err(StepError::new("tag-exists", why, hint).into());
+                return Err(StepError::new("tag-exists", why, hint).refusal().into());
             }
             Ok(_) | Err(FetchError::NotFound { .. }) => {}
             Err(error) => return Err(error.into()),

@@ -10,7 +10,11 @@ use pitlane_release::{
 use serde_json::Value;
 
 use super::{Context, json, now};
-use crate::{attest, lane::Step, push::Pusher};
+use crate::{
+    attest,
+    lane::{Step, StepError},
+    push::Pusher,
+};
 
 impl Context<'_> {
     /// Steps that make something have nothing to do; the rest goes the usual way.
@@ -25,6 +29,19 @@ impl Context<'_> {
 
     async fn renew(&self) -> anyhow::Result<super::vouch::Signed> {
         let old = statement_of(self.ready, &self.job.tag).await?;
+        // The registry's tag is only a hint; the old statement itself must be about this tag.
+        let (release, spec) = (&old.predicate, &self.ready.pipeline.spec);
+        if release.source.tag.as_str() != self.job.tag
+            || release.source.repository != spec.source.repository
+            || release.car_kind != spec.car_kind
+        {
+            let why = format!(
+                "the registry's tag {} names release {} of {} for {} cars",
+                self.job.tag, release.source.tag, release.source.repository, release.car_kind
+            );
+            let hint = "somebody moved the tag in the registry; release the commit again";
+            return Err(StepError::new("tag-moved", why, hint).refusal().into());
+        }
         let index = old.predicate.index;
         let source = &self.ready.pusher.source;
         let bytes = source.manifest(self.ready.pusher.repository(), &index.to_string()).await?;
@@ -61,24 +78,33 @@ pub async fn highest_counter(ready: &super::Ready) -> anyhow::Result<u64> {
     const MAX_CLAIMS: usize = 100;
     let pusher: &Pusher = &ready.pusher;
     let tags = pusher.source.tags(pusher.repository(), MAX_TAGS).await?;
-    let claim = |tag: &String| tag.strip_prefix("release-")?.parse::<u64>().ok();
+    let spec = &ready.pipeline.spec;
+    let prefix = pitlane_fetch::counter_prefix(&spec.source.repository, &spec.car_kind);
+    let claim = |tag: &String| tag.strip_prefix(&prefix)?.parse::<u64>().ok();
     let mut claims: Vec<u64> = tags.iter().filter_map(claim).collect();
     claims.sort_unstable_by(|a, b| b.cmp(a));
+    let none = claims.is_empty();
     for claim in claims.into_iter().take(MAX_CLAIMS) {
-        let tag = format!("release-{claim}");
+        let tag = format!("{prefix}{claim}");
         let manifest = pusher.source.manifest(pusher.repository(), &tag).await?;
         let Ok(manifest) = pitlane_release::oci::parse_manifest(&manifest) else { continue };
         let Some(layer) = manifest.layers.first() else { continue };
         let cap = pitlane_release::bundle::MAX_BUNDLE;
         let bundle = pusher.source.blob(pusher.repository(), &layer.digest, cap).await?;
-        let spec = &ready.pipeline.spec;
         let mine = signed_releases(&ready.policy, &[bundle]).into_iter().find(|signed| {
             let release = &signed.statement.predicate;
-            release.source.repository == spec.source.repository && release.car_kind == spec.car_kind
+            release.counter.get() == claim
+                && release.source.repository == spec.source.repository
+                && release.car_kind == spec.car_kind
         });
         if let Some(signed) = mine {
             return Ok(signed.statement.predicate.counter.get());
         }
     }
+    anyhow::ensure!(
+        none,
+        "{} has {prefix}… tags, but none with a statement of this key; name the next --counter",
+        pusher.repository()
+    );
     Ok(0)
 }

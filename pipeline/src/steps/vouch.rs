@@ -1,6 +1,6 @@
 //! Attest, sign: what is said about a release, sealed once, attached where it belongs.
 
-use jiff::Timestamp;
+use futures_util::future::try_join_all;
 use pitlane_release::{
     Digest,
     lap::LAP,
@@ -15,7 +15,8 @@ use crate::{
     assemble::Assembled,
     attest::{self, Facts},
     checkout::Checkout,
-    lane::Step,
+    config::Attest,
+    lane::{Step, StepError},
     prove::Proof,
 };
 
@@ -39,23 +40,27 @@ impl Context<'_> {
             assembled: &assembled,
         };
         let signer = &self.ready.signer;
-        let created = now();
-        let started = std::fs::metadata(self.dir)?.modified().ok();
-        let started = started.and_then(|t| Timestamp::try_from(t).ok()).unwrap_or(created);
-        let mut sealed = vec![(
-            PROVENANCE,
-            self.once("provenance.json", || signer.seal(&facts.provenance(started, created)))?,
-        )];
-        if let Some(proof) = proof {
+        let (started, finished) = (self.began()?, now());
+        let wanted = &self.ready.pipeline.spec.sign.attest;
+        let mut sealed = Vec::new();
+        if wanted.contains(&Attest::Provenance) {
+            let provenance = || signer.seal(&facts.provenance(started, finished));
+            sealed.push((PROVENANCE, self.once("provenance.json", provenance)?));
+        }
+        if let Some(proof) = proof.filter(|_| wanted.contains(&Attest::Laps)) {
             let platform = proving_platform()?;
             let lap = || signer.seal(&facts.lap(&proof, platform)?);
             sealed.push((LAP, self.once("lap.json", lap)?));
         }
         let mut evidence = Vec::new();
-        for (kind, bundle) in sealed {
-            for image in assembled.images.values() {
-                self.attach(&bundle, kind, &image.manifest.descriptor, None).await?;
+        let attached = assembled.images.values().map(|image| async {
+            for (kind, bundle) in &sealed {
+                self.attach(bundle, kind, &image.manifest.descriptor, &[]).await?;
             }
+            anyhow::Ok(())
+        });
+        try_join_all(attached).await?;
+        for (kind, bundle) in sealed {
             evidence.push(EvidenceRef {
                 predicate_type: kind.to_owned(),
                 digest: Digest::of(&bundle),
@@ -77,14 +82,23 @@ impl Context<'_> {
         };
         let index = &assembled.index.descriptor;
         let manifests = assembled.images.values().map(|image| &image.manifest.descriptor);
-        for (number, descriptor) in std::iter::once(index).chain(manifests).enumerate() {
-            let signature = attest::signature(&descriptor.digest);
-            let seal = || self.ready.signer.seal(&signature);
-            let bundle = self.once(&format!("signature-{number}.json"), seal)?;
-            self.attach(&bundle, COSIGN_SIGN, descriptor, None).await?;
-        }
         let sealed = self.seal(|| facts.release(evidence, now()))?;
-        self.publish_statement(&sealed, index).await
+        let platforms = try_join_all(
+            (1..).zip(manifests).map(|(number, manifest)| self.attach_signature(number, manifest)),
+        );
+        let index = async {
+            self.attach_signature(0, index).await?;
+            self.publish_statement(&sealed, index).await
+        };
+        Ok(tokio::try_join!(index, platforms)?.0)
+    }
+
+    /// Signs a manifest as cosign does.
+    async fn attach_signature(&self, number: usize, subject: &Descriptor) -> anyhow::Result<()> {
+        let signature = attest::signature(&subject.digest);
+        let seal = || self.ready.signer.seal(&signature);
+        let bundle = self.once(&format!("signature-{number}.json"), seal)?;
+        self.attach(&bundle, COSIGN_SIGN, subject, &[]).await
     }
 
     /// Seals a release statement once; the one that was sealed before is found again.
@@ -98,20 +112,38 @@ impl Context<'_> {
         Ok(Sealed { statement, bundle })
     }
 
-    /// Attaches the statement to the index, under the tag that cars look at and under one that
-    /// carries its counter.
+    /// Attaches the statement to the index, under a tag that carries its counter. The tag that
+    /// cars look at is written after the check.
     pub(super) async fn publish_statement(
         &self,
         sealed: &Sealed,
         index: &Descriptor,
     ) -> anyhow::Result<Signed> {
         let release = sealed.statement.predicate.clone();
-        let by_counter = format!("release-{}", release.counter);
-        let by_index = pitlane_fetch::statement_tag(&index.digest);
-        for tag in [by_counter, by_index] {
-            self.attach(&sealed.bundle, RELEASE, index, Some(&tag)).await?;
-        }
+        let (source, kind) = (&release.source.repository, &release.car_kind);
+        let tag = pitlane_fetch::counter_tag(source, kind, release.counter.get());
+        self.counter_is_free(&tag, sealed).await?;
+        self.attach(&sealed.bundle, RELEASE, index, &[&tag]).await?;
         Ok(Signed { release, statement: Digest::of(&sealed.bundle) })
+    }
+
+    /// A counter is used once: cars refuse two statements with one counter.
+    async fn counter_is_free(&self, tag: &str, sealed: &Sealed) -> anyhow::Result<()> {
+        let pusher = &self.ready.pusher;
+        let there = match pusher.source.manifest(pusher.repository(), tag).await {
+            Ok(bytes) => pitlane_release::oci::parse_manifest(&bytes)?,
+            Err(pitlane_fetch::FetchError::NotFound { .. }) => return Ok(()),
+            Err(error) => return Err(error.into()),
+        };
+        let mine = Digest::of(&sealed.bundle);
+        if there.layers.iter().any(|layer| layer.digest == mine) {
+            return Ok(());
+        }
+        let counter = sealed.statement.predicate.counter;
+        let why =
+            format!("counter {counter} is taken by another release in {}", pusher.repository());
+        let hint = "push a new tag; the service goes on above the registry's highest counter";
+        Err(StepError::new("counter-taken", why, hint).refusal().into())
     }
 
     async fn attach(
@@ -119,18 +151,10 @@ impl Context<'_> {
         bundle: &[u8],
         kind: &str,
         subject: &Descriptor,
-        tag: Option<&str>,
+        tags: &[&str],
     ) -> anyhow::Result<()> {
         // The note's time must be the same when the step is run again.
-        let modified = std::fs::metadata(self.dir.join("created"));
-        let created = match modified.and_then(|meta| meta.modified()) {
-            Ok(time) => Timestamp::try_from(time)?,
-            Err(_) => {
-                std::fs::write(self.dir.join("created"), b"")?;
-                now()
-            }
-        };
-        let created = Timestamp::from_second(created.as_second())?;
-        self.ready.pusher.attach(bundle, kind, subject, created, tag).await
+        let created = self.began()?;
+        self.ready.pusher.attach(bundle, kind, subject, created, tags).await
     }
 }

@@ -9,10 +9,13 @@ use crate::{Credentials, FetchError};
 
 /// Largest answer of a token server (bytes).
 const MAX_TOKEN: usize = 64 * 1024;
+/// Longest a token may take.
+const TOKEN_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(30);
 
 /// The Authorization header that answers the challenge; `None` when it cannot be answered.
 pub(crate) async fn answer(
     client: &reqwest::Client,
+    url_scheme: &str,
     challenge: &str,
     repository: &Repository,
     credentials: Option<&Credentials>,
@@ -20,8 +23,10 @@ pub(crate) async fn answer(
     let basic = credentials
         .map(|c| format!("Basic {}", STANDARD.encode(format!("{}:{}", c.user, c.password))));
     let (scheme, parameters) = challenge.split_once(' ').unwrap_or((challenge, ""));
+    // Credentials go over TLS, or to this machine, and nowhere else.
+    let safe = url_scheme == "https" || crate::registry::is_loopback(repository.registry());
     if scheme.eq_ignore_ascii_case("basic") {
-        return Ok(basic);
+        return Ok(basic.filter(|_| safe));
     }
     if !scheme.eq_ignore_ascii_case("bearer") {
         return Ok(None);
@@ -45,17 +50,24 @@ pub(crate) async fn answer(
         request = request.header(reqwest::header::AUTHORIZATION, basic);
     }
     let failed = |why: String| FetchError::Unreachable { place: host.clone(), why };
-    let mut answer = request.send().await.map_err(|e| failed(e.to_string()))?;
-    if !answer.status().is_success() {
-        return Ok(None);
-    }
-    let mut body = Vec::new();
-    while let Some(part) = answer.chunk().await.map_err(|e| failed(e.to_string()))? {
-        if body.len() + part.len() > MAX_TOKEN {
-            return Err(failed("the token is too large".into()));
+    let read = async {
+        let mut answer = request.send().await.map_err(|e| failed(e.to_string()))?;
+        if !answer.status().is_success() {
+            return Ok(None);
         }
-        body.extend_from_slice(&part);
-    }
+        let mut body = Vec::new();
+        while let Some(part) = answer.chunk().await.map_err(|e| failed(e.to_string()))? {
+            if body.len() + part.len() > MAX_TOKEN {
+                return Err(failed("the token is too large".into()));
+            }
+            body.extend_from_slice(&part);
+        }
+        Ok(Some(body))
+    };
+    let read = tokio::time::timeout(TOKEN_TIMEOUT, read).await;
+    let Some(body) = read.map_err(|_| failed("the token takes too long".into()))?? else {
+        return Ok(None);
+    };
     #[derive(serde::Deserialize)]
     struct Token {
         token: Option<String>,

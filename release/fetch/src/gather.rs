@@ -28,6 +28,18 @@ pub async fn gather(
     image: &ImageRef,
     platform: Platform,
 ) -> Result<Evidence, FetchError> {
+    gather_for(source, policy, image, platform, None).await
+}
+
+/// The same, with the release statements to go by given, so that a release can be judged before
+/// its statement is the one that cars look at.
+pub async fn gather_for(
+    source: &Source,
+    policy: &Policy,
+    image: &ImageRef,
+    platform: Platform,
+    given: Option<Vec<Vec<u8>>>,
+) -> Result<Evidence, FetchError> {
     let repository = &image.repository;
     let reference = match (&image.digest, &image.tag) {
         (Some(digest), _) => digest.to_string(),
@@ -38,19 +50,26 @@ pub async fn gather(
     let digest = image.digest.unwrap_or_else(|| Digest::of(&top));
 
     let content = content(source, repository, &top, platform);
-    let signed = signed(source, policy, repository, &digest);
+    let signed = async {
+        match given {
+            Some(statements) if policy.drive.is_some() => Ok((Vec::new(), statements)),
+            // Policies without `drive:` go by the signatures among the referrers.
+            _ => signed(source, policy, repository, &digest).await,
+        }
+    };
     let ((manifest, config), (bundles, statements)) = tokio::try_join!(content, signed)?;
 
     let mut named = BTreeMap::new();
-    let newest = signed_releases(policy, &statements)
-        .into_iter()
-        .chain(signed_releases(policy, &bundles))
-        .filter(|signed| signed.statement.is_about(&digest))
-        .max_by_key(|signed| signed.statement.predicate.counter);
+    let mut newest = signed_releases(policy, &statements);
+    newest.extend(signed_releases(policy, &bundles));
+    newest.retain(|signed| signed.statement.is_about(&digest));
+    let counter = newest.iter().map(|signed| signed.statement.predicate.counter).max();
+    newest.retain(|signed| Some(signed.statement.predicate.counter) == counter);
     for item in newest.iter().flat_map(|signed| &signed.statement.predicate.evidence) {
+        // What is larger than it says, or than anything may be, is as good as not there.
         match source.blob(repository, &item.digest, item.size.min(MAX_BUNDLE)).await {
             Ok(bytes) => drop(named.insert(item.digest, bytes)),
-            Err(FetchError::NotFound { .. }) => {}
+            Err(FetchError::NotFound { .. } | FetchError::TooLarge { .. }) => {}
             Err(error) => return Err(error),
         }
     }
@@ -129,8 +148,8 @@ async fn referrers(
     Ok(bundles)
 }
 
-/// The bundle in a referrer manifest, if it holds one.
-async fn bundle_of(
+/// The bundle in a referrer manifest, if it holds one: a list of one, or of none.
+pub async fn bundle_of(
     source: &Source,
     repository: &Repository,
     manifest: &[u8],

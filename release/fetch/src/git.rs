@@ -3,7 +3,10 @@
 
 use std::{path::Path, process::Stdio, time::Duration};
 
-use tokio::process::Command;
+use tokio::{
+    io::{AsyncRead, AsyncReadExt as _},
+    process::Command,
+};
 
 /// Largest output of a git command that is kept (bytes).
 const MAX_OUTPUT: usize = 1024 * 1024;
@@ -46,6 +49,10 @@ pub fn command(url: &str, dir: &Path) -> Command {
         .env("GIT_ALLOW_PROTOCOL", allowed)
         .env("GIT_NO_LAZY_FETCH", "1")
         .args(["-c", "core.hooksPath=/dev/null", "-c", "core.fsmonitor=false"])
+        // Links in a clone become plain files, so that none leads out of it.
+        .args(["-c", "core.symlinks=false"])
+        // git's own helpers outlive it; a server that says nothing ends them by themselves.
+        .args(["-c", "http.lowSpeedLimit=1000", "-c", "http.lowSpeedTime=20"])
         // A bare repository that belongs to another user is where tags are pushed to.
         .args(["-c", "safe.directory=*", "-c", "gc.auto=0"])
         .stdin(Stdio::null())
@@ -62,18 +69,74 @@ pub fn command(url: &str, dir: &Path) -> Command {
 
 /// Runs a git command to its end and gives what it printed.
 pub async fn run(mut command: Command, limit: Duration) -> Result<Vec<u8>, GitError> {
-    let child = command.spawn().map_err(GitError::Start)?;
-    let output = tokio::time::timeout(limit, child.wait_with_output())
-        .await
-        .map_err(|_| GitError::Slow(limit))?
-        .map_err(GitError::Start)?;
-    if !output.status.success() {
-        let said = String::from_utf8_lossy(&output.stderr);
+    let mut child = command.spawn().map_err(GitError::Start)?;
+    let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
+    let work = async {
+        // Both at once: a child that fills one pipe while the other is read would hang.
+        let (out, said) = tokio::try_join!(bounded(stdout), bounded(stderr))?;
+        let status = child.wait().await.map_err(GitError::Start)?;
+        Ok((status, out, said))
+    };
+    let (status, out, said) =
+        tokio::time::timeout(limit, work).await.map_err(|_| GitError::Slow(limit))??;
+    if !status.success() {
+        let said = String::from_utf8_lossy(&said);
         let said: Vec<&str> = said.lines().filter(|line| !line.is_empty()).take(5).collect();
         return Err(GitError::Failed(said.join("; ")));
     }
-    if output.stdout.len() > MAX_OUTPUT {
-        return Err(GitError::TooMuch);
+    Ok(out)
+}
+
+/// Reads a pipe to its end; one byte too many is an error, and the child dies with its handle.
+async fn bounded(pipe: Option<impl AsyncRead + Unpin>) -> Result<Vec<u8>, GitError> {
+    let mut bytes = Vec::new();
+    if let Some(pipe) = pipe {
+        let mut pipe = pipe.take(MAX_OUTPUT as u64 + 1);
+        pipe.read_to_end(&mut bytes).await.map_err(GitError::Start)?;
     }
-    Ok(output.stdout)
+    if bytes.len() > MAX_OUTPUT { Err(GitError::TooMuch) } else { Ok(bytes) }
+}
+
+/// Refuses a URL that carries a password: it would be seen in process lists, logs and statements.
+pub fn check_url(url: &str) -> Result<(), String> {
+    let Some((scheme, rest)) = url.split_once("://") else { return Ok(()) };
+    let authority = rest.split('/').next().unwrap_or(rest);
+    let secret = match authority.rsplit_once('@') {
+        Some((user, _)) => user.contains(':') || scheme.starts_with("http"),
+        None => false,
+    };
+    if secret {
+        return Err(format!(
+            "the URL of {scheme}://…@{} carries credentials: use ssh keys, or a credential helper",
+            authority.rsplit('@').next().unwrap_or("")
+        ));
+    }
+    if url.starts_with('-') {
+        return Err(format!("`{url}` is no URL"));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn urls_with_passwords_are_refused() {
+        for good in ["/srv/git/a.git", "https://h.example/a", "ssh://git@h.example/a", "git@h:a"] {
+            assert!(check_url(good).is_ok(), "{good}");
+        }
+        for bad in ["https://u:p@h.example/a", "https://token@h.example/a", "ssh://u:p@h/a"] {
+            let said = check_url(bad).unwrap_err();
+            assert!(!said.contains("u:p") && !said.contains("token"), "{said}");
+        }
+    }
+
+    #[tokio::test]
+    async fn output_is_bounded() {
+        let mut command = Command::new("head");
+        command.args(["-c", "3000000", "/dev/zero"]).stdout(Stdio::piped()).kill_on_drop(true);
+        let result = run(command, Duration::from_secs(20)).await;
+        assert!(matches!(result, Err(GitError::TooMuch)), "{result:?}");
+    }
 }

@@ -48,10 +48,14 @@ impl Layout {
         if let Ok(digest) = reference.parse() {
             return read(&self.path(&digest), oci::MAX_MANIFEST);
         }
-        let full = format!("{repository}:{reference}");
-        let tagged = |d: &&Descriptor| {
-            d.annotations.get(REF_NAME).is_some_and(|name| name == reference || *name == full)
-        };
+        // Tools write the tag alone, the whole name, or the name without its registry.
+        let names = [
+            reference.to_owned(),
+            format!("{repository}:{reference}"),
+            format!("{}:{reference}", repository.path()),
+        ];
+        let tagged =
+            |d: &&Descriptor| d.annotations.get(REF_NAME).is_some_and(|name| names.contains(name));
         match self.index()?.manifests.iter().find(tagged) {
             Some(found) => read(&self.path(&found.digest), oci::MAX_MANIFEST),
             None => Err(FetchError::NotFound {

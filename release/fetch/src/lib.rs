@@ -21,7 +21,7 @@ pub use gather::gather;
 pub use layout::Layout;
 pub use registry::{Credentials, Registry, RegistryOptions};
 
-use pitlane_release::{Digest, Repository, oci::Descriptor};
+use pitlane_release::{CarKind, Digest, RepoName, Repository, oci::Descriptor};
 
 /// Most referrers looked at when an image has no release statement under its own tag.
 pub const MAX_REFERRERS: usize = 64;
@@ -105,7 +105,20 @@ impl Source {
 }
 
 /// The tag that points at the newest release statement of an index. One fixed name, so that no
-/// crowd of other referrers can hide it.
+/// crowd of other referrers can hide it; it begins with `_`, which no git tag that is a release
+/// does.
 pub fn statement_tag(index: &Digest) -> String {
-    format!("sha256-{}.release", index.hex())
+    format!("_release-{}", index.hex())
+}
+
+/// The tag of the statement with this counter, among those of one kind of one source: several
+/// may share a registry repository.
+pub fn counter_tag(source: &RepoName, kind: &CarKind, counter: u64) -> String {
+    format!("{}{counter}", counter_prefix(source, kind))
+}
+
+/// What the counter tags of one kind of one source begin with.
+pub fn counter_prefix(source: &RepoName, kind: &CarKind) -> String {
+    let name = Digest::of(format!("{source}\n{kind}")).hex();
+    format!("_counter-{}-", &name[..16])
 }

@@ -128,7 +128,7 @@ impl Registry {
             let challenge = answer.headers().get(header::WWW_AUTHENTICATE);
             let challenge = challenge.and_then(|value| value.to_str().ok()).unwrap_or("");
             let credentials = self.options.credentials.as_ref();
-            let Some(value) = auth::answer(client, challenge, repository, credentials).await?
+            let Some(value) = auth::answer(client, scheme, challenge, repository, credentials).await?
             else {
                 return Ok(answer);
             };
@@ -212,16 +212,21 @@ impl Registry {
             .get(header::CONTENT_TYPE)
             .and_then(|value| value.to_str().ok())
             .is_some_and(|kind| kind.starts_with(oci::INDEX));
-        let bytes = if answer.status().is_success() && is_index {
+        let status = answer.status();
+        let bytes = if status.is_success() && is_index {
             document(answer, repository, what, MAX_LIST).await?
-        } else {
+        } else if status.is_success() || status == StatusCode::NOT_FOUND {
             // Registries without the API (docker-registry 2): the fallback tag.
             match self.manifest(repository, &format!("sha256-{}", digest.hex())).await {
                 Err(FetchError::NotFound { .. }) => return Ok(Vec::new()),
                 other => other?,
             }
+        } else {
+            // Nothing is concluded from a registry that fails.
+            accepted(answer, repository, &what)?;
+            return Ok(Vec::new());
         };
-        let mut found = oci::parse_index(&bytes)?.manifests;
+        let mut found = oci::parse_referrers(&bytes)?;
         found.truncate(MAX_REFERRERS);
         Ok(found)
     }

@@ -8,15 +8,17 @@ use crate::{
     bundle::{Bundle, Signed},
     evidence::{Evidence, Question},
     lap::{Drive, LAP, Lap, TestResult},
-    policy::{DriveRules, LapRules},
+    policy::{DriveRules, LapRules, Policy},
     refusal::Refusal,
     statement::Statement,
 };
 
 /// The statements of this type that the release names: each must be the bytes that were named,
-/// signed by the key that signed the release. A statement that is named and was not served is
-/// missing, and so is one that the release does not name, wherever it may lie.
+/// signed by a key of the policy (after a rotation, not always the one that signed the release).
+/// A statement that is named and was not served is missing, and so is one that the release does
+/// not name, wherever it may lie.
 pub(super) fn named_statement<P: DeserializeOwned>(
+    policy: &Policy,
     signed: &SignedRelease<'_>,
     evidence: &Evidence,
     kind: &str,
@@ -34,7 +36,7 @@ pub(super) fn named_statement<P: DeserializeOwned>(
         }
         let altered = |why: String| (what, Refusal::AlteredStatement(why));
         let bundle = Bundle::parse(bytes).map_err(|error| altered(error.to_string()))?;
-        match bundle.verify([signed.key]) {
+        match bundle.verify(policy.keys()) {
             Signed::By(_, payload) => {
                 let statement = Statement::parse(payload, kind);
                 found.push(statement.map_err(|error| altered(error.to_string()))?);
@@ -50,6 +52,7 @@ pub(super) fn named_statement<P: DeserializeOwned>(
 }
 
 pub(super) fn check(
+    policy: &Policy,
     rules: &DriveRules,
     question: &Question<'_>,
     signed: &SignedRelease<'_>,
@@ -58,7 +61,7 @@ pub(super) fn check(
 ) -> Step<()> {
     let Some(want) = &rules.laps else { return Ok(()) };
     let release = &signed.statement.predicate;
-    let laps = named_statement::<Lap>(signed, evidence, LAP, "lap")?;
+    let laps = named_statement::<Lap>(policy, signed, evidence, LAP, "lap")?;
     let manifest = release.platforms.get(&question.platform);
     let mine = laps.iter().find(|statement| {
         let lap = &statement.predicate;

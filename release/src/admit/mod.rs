@@ -162,8 +162,8 @@ fn judge(
     let release = &signed.statement.predicate;
     origin::check(rules, question, release, notes)?;
     let content = content::check(question.platform, evidence, Some(release), notes)?;
-    laps::check(rules, question, &signed, evidence, notes)?;
-    origin::provenance(rules, question, &signed, evidence, notes)?;
+    laps::check(policy, rules, question, &signed, evidence, notes)?;
+    origin::provenance(policy, rules, question, &signed, evidence, notes)?;
     let authority = signed.authority.to_owned();
     Ok(content.verified(
         evidence,

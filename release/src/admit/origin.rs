@@ -3,7 +3,7 @@
 use super::{Notes, SignedRelease, Step, laps::named_statement};
 use crate::{
     evidence::{Evidence, Question},
-    policy::DriveRules,
+    policy::{DriveRules, Policy},
     provenance::{BUILD_TYPE, PROVENANCE, Provenance},
     refusal::Refusal,
     statement::Release,
@@ -67,6 +67,7 @@ pub(super) fn check(
 
 /// The provenance, when the policy asks for one.
 pub(super) fn provenance(
+    policy: &Policy,
     rules: &DriveRules,
     question: &Question<'_>,
     signed: &SignedRelease<'_>,
@@ -76,7 +77,7 @@ pub(super) fn provenance(
     let Some(want) = &rules.provenance else { return Ok(()) };
     let fail = |why: String| Err(("provenance", Refusal::WrongProvenance(why)));
     let release = &signed.statement.predicate;
-    let found = named_statement::<Provenance>(signed, evidence, PROVENANCE, "provenance")?;
+    let found = named_statement::<Provenance>(policy, signed, evidence, PROVENANCE, "provenance")?;
     let manifest = release.platforms.get(&question.platform);
     let Some(statement) = found.iter().find(|s| manifest.is_some_and(|m| s.is_about(m))) else {
         return fail("it speaks of another image".into());

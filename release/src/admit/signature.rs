@@ -7,7 +7,7 @@ use crate::{
     key::PublicKey,
     policy::{Authority, AuthorityRule, Policy},
     refusal::Refusal,
-    statement::{COSIGN_SIGN, Statement},
+    statement::{COSIGN_SIGN, STATEMENT_V1, Statement},
 };
 
 type AnyStatement = Statement<serde::de::IgnoredAny>;
@@ -71,6 +71,9 @@ fn by_key(
             Signed::ByNobodyKnown => continue,
         };
         let Ok(statement) = serde_json::from_slice::<AnyStatement>(payload) else { continue };
+        if statement.kind != STATEMENT_V1 {
+            continue;
+        }
         if statement.is_about(&evidence.requested.digest) {
             found.types.push(statement.predicate_type);
         } else {

@@ -5,7 +5,6 @@ use crate::{
     Digest,
     bundle::{Bundle, Signed},
     evidence::Evidence,
-    key::PublicKey,
     policy::{AuthorityRule, Policy},
     refusal::Refusal,
     statement::{COSIGN_SIGN, RELEASE, ReleaseStatement, Statement, StatementError},
@@ -16,8 +15,6 @@ use crate::{
 pub struct SignedRelease<'a> {
     /// The authority's name.
     pub authority: &'a str,
-    /// Its key, which must have signed the evidence as well.
-    pub(super) key: &'a PublicKey,
     /// The statement.
     pub statement: ReleaseStatement,
     /// Digest of the bundle.
@@ -51,7 +48,7 @@ fn open<'a>(policy: &'a Policy, bytes: &[u8]) -> Result<SignedRelease<'a>, Miss>
             Signed::By(_, payload) => {
                 return match ReleaseStatement::read(payload) {
                     Ok(statement) => {
-                        Ok(SignedRelease { authority, key, statement, bundle: Digest::of(bytes) })
+                        Ok(SignedRelease { authority, statement, bundle: Digest::of(bytes) })
                     }
                     Err(StatementError::Type { found, .. }) => Err(Miss::OtherType(found)),
                     Err(other) => Err(Miss::Altered(other.to_string())),

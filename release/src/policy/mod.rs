@@ -180,6 +180,16 @@ drive:
             ("  authorities:", "  mode: warn\n  authorities:", "mode"),
             ("minLaps: 3", "minLaps: 0", "minLaps"),
             ("carKinds: [donkeycar]", "carKinds: []", "carKinds"),
+            (
+                "    - name: release\n",
+                "    - name: release\n      attestations: [{ name: a, predicateType: b }]\n",
+                "spec.authorities",
+            ),
+            (
+                "    - name: release\n",
+                "    - { name: no, static: { action: fail } }\n    - name: release\n",
+                "spec.authorities",
+            ),
             ("spec:", "spec:\n  policy: {type: cue, data: x}", "policy"),
         ] {
             let error = Policy::parse(&text(&[(from, to)]), &|_| None).unwrap_err().to_string();

@@ -131,6 +131,14 @@ impl PolicyFile {
         let authorities = authorities.collect::<Result<Vec<_>, _>>()?;
         if let Some(drive) = &self.drive {
             drive.check()?;
+            let signing = |a: &Authority| {
+                matches!(a.rule, AuthorityRule::Key(_)) && a.attestations.is_empty()
+            };
+            if !authorities.iter().all(signing) {
+                let why = "with `drive:` every authority is a key without `attestations`: what \
+                           must be proven is said in `drive:`";
+                return Err(field("spec.authorities", why));
+            }
             let any_key = authorities.iter().any(|a| matches!(a.rule, AuthorityRule::Key(_)));
             if !any_key {
                 return Err(field("drive", "needs an authority with a key that signs releases"));

@@ -160,12 +160,12 @@ fn legend(out: &mut String, width: f64, half: f64) {
         let x = left + step as f64 * 10.0;
         let fill = colour(step as f64 / (STEPS - 1) as f64);
         let _ =
-            writeln!(out, r#"<rect x="{x:.0}" y="22" width="10.5" height="12" fill="{fill}"/>"#);
+            writeln!(out, r#"<rect x="{x:.0}" y="12" width="10.5" height="10" fill="{fill}"/>"#);
     }
     let _ = writeln!(
         out,
-        r##"<text x="{left:.0}" y="52" font-size="12" fill="#5a6068">on the line</text>
-<text x="{:.0}" y="52" font-size="12" fill="#5a6068" text-anchor="end">edge, {:.0} cm</text>"##,
+        r##"<text x="{left:.0}" y="36" font-size="12" fill="#5a6068">on the line</text>
+<text x="{:.0}" y="36" font-size="12" fill="#5a6068" text-anchor="end">edge, {:.0} cm</text>"##,
         left + 240.0,
         half * 100.0,
     );

@@ -108,6 +108,8 @@ impl CarFile {
         let mut parsed: Self = yaml::read(&text, MAX_FILE)
             .with_context(|| format!("{shown}: not a car's configuration (docs/car.md)"))?;
         parsed.profile.check().with_context(|| shown.to_string())?;
+        pitlane_fetch::git::check_url(&parsed.gitops.url)
+            .map_err(|why| anyhow::anyhow!("{shown}: field `gitops.url`: {why}"))?;
         let dir = std::path::absolute(file)?;
         let dir = dir.parent().unwrap_or(Path::new("/"));
         let own = [&mut parsed.state, &mut parsed.run, &mut parsed.policy];

@@ -1,6 +1,10 @@
 //! The car's diary: what it was offered, what it decided, what drives. For `status`, for people.
 
-use std::{collections::VecDeque, io::Write as _, path::Path};
+use std::{
+    collections::VecDeque,
+    io::{Read as _, Write as _},
+    path::Path,
+};
 
 use pitlane_release::Refusal;
 use serde::{Deserialize, Serialize};
@@ -88,6 +92,19 @@ impl Decision {
 }
 
 impl Diary {
+    /// The diary of the agent before; an empty one where there is none to read.
+    pub fn read(dir: &Path) -> Self {
+        /// 64 decisions of less than 2 KB.
+        const MAX: u64 = 1024 * 1024;
+        let mut bytes = Vec::new();
+        let read = std::fs::File::open(dir.join(FILE))
+            .and_then(|file| file.take(MAX).read_to_end(&mut bytes));
+        let mut diary: Self =
+            read.ok().and_then(|_| serde_json::from_slice(&bytes).ok()).unwrap_or_default();
+        diary.driving = None;
+        diary
+    }
+
     /// Notes a decision. What only repeats the last word about the same wish is noted once.
     pub fn note(&mut self, decision: Decision) {
         let last = self.decisions.iter().rev().find(|last| last.commit == decision.commit);
@@ -109,6 +126,21 @@ impl Diary {
         while self.decisions.len() > MAX_ENTRIES {
             self.decisions.pop_front();
         }
+    }
+
+    /// A number that changes when something worth writing happened.
+    pub fn mark(&self) -> usize {
+        use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+        let mut hasher = DefaultHasher::new();
+        self.floor.hash(&mut hasher);
+        if let Some(driving) = &self.driving {
+            (&driving.container, driving.confirmed).hash(&mut hasher);
+        }
+        if let Some(last) = self.decisions.back() {
+            (&last.at, &last.commit, &last.outcome).hash(&mut hasher);
+        }
+        // Only compared with itself, so a lost bit does not matter.
+        usize::try_from(hasher.finish() >> 1).unwrap_or(0)
     }
 
     /// Writes it for `status` to read. Losing it loses no safety, so a failure is only told.

@@ -31,9 +31,14 @@ pub async fn head(config: &GitOps, dir: &Path) -> anyhow::Result<String> {
     let listed = git::run(list, TIMEOUT)
         .await
         .with_context(|| format!("looking at branch {} of {}", config.branch, config.url))?;
+    // git matches the pattern at the end of names too (`refs/heads/x/refs/heads/main`), so the
+    // whole name is compared: who may push another branch must not be able to freeze this one.
     let listed = String::from_utf8(listed)?;
-    let commit = listed.split_whitespace().next().context("git listed nothing")?;
-    Ok(commit.to_owned())
+    let exact = listed.lines().find_map(|line| {
+        let (commit, name) = line.split_once('\t')?;
+        (name == branch).then(|| commit.to_owned())
+    });
+    exact.with_context(|| format!("{} has no branch {}", config.url, config.branch))
 }
 
 /// Fetches the branch and reads what it wants.
@@ -51,6 +56,13 @@ pub async fn desired(config: &GitOps, dir: &Path) -> anyhow::Result<Desired> {
         .with_context(|| format!("fetching branch {} of {}", config.branch, config.url))?;
     let commit = String::from_utf8(git(&["rev-parse", "refs/heads/desired"]).await?)?;
     let path = format!("refs/heads/desired:{}", config.file.display());
+    let size = git(&["cat-file", "-s", &path])
+        .await
+        .with_context(|| format!("{} is not in {}", config.file.display(), config.url))?;
+    let size: usize = std::str::from_utf8(&size)?.trim().parse()?;
+    if size > MAX_FILE {
+        bail!("{}: {size} bytes, at most {MAX_FILE} are read", config.file.display());
+    }
     let text = git(&["cat-file", "blob", &path])
         .await
         .with_context(|| format!("{} is not in {}", config.file.display(), config.url))?;

@@ -2,18 +2,21 @@
 //! the verified bytes, confirms it once it drives, and keeps what drives driving meanwhile.
 //!
 //! - [`config`]: the car's configuration; [`gitops`]: what is wished for
+//! - `scout`: one wish, from evidence to blobs in the store; it runs beside the watch, so that no
+//!   slow server can hold it up
+//! - `drive`: starts, watches, confirms and stops containers
 //! - [`evidence_file`]: what a release was admitted by, for judging it again at every start
 //! - [`diary`]: what happened, for people
-//! - [`judge`](mod@judge): one wish, from evidence to blobs in the store
 
 pub mod config;
 pub mod diary;
+mod drive;
 pub mod evidence_file;
 pub mod gitops;
-mod judge;
+mod scout;
 
 use std::{
-    collections::BTreeSet,
+    fs::File,
     path::PathBuf,
     sync::{
         Arc,
@@ -24,63 +27,60 @@ use std::{
 
 use anyhow::Context as _;
 use pitlane_fetch::{Registry, RegistryOptions, Source};
-use pitlane_release::{ImageRef, Platform, Policy, Question, Verified, admit};
+use pitlane_release::{Evidence, Platform, Policy, Verified};
+use tokio::task::JoinHandle;
 
 use self::{
     config::CarFile,
-    diary::{Decision, Diary, Driving},
+    diary::{Decision, Diary},
+    drive::Active,
+    scout::{Looked, Scout},
 };
 use crate::device::{
     fs::Dir,
-    health::Health,
-    launch::{Launcher, LauncherConfig, Start},
-    running::Running,
-    slots::{Slot, SlotState, State},
+    launch::{Launcher, LauncherConfig},
+    slots::State,
     state_file::StateFile,
     store::{Store, StoreLimits},
 };
 
 /// How often the running car is looked at.
 const TICK: Duration = Duration::from_millis(200);
-/// How long a container gets to stop by itself: the runtime brakes and says goodbye.
-const STOP_GRACE: Duration = Duration::from_secs(5);
-/// Shortest time between two starts, so that a release that dies at once does not spin.
-const RESTART_PAUSE: Duration = Duration::from_secs(2);
+/// How often the diary is written while nothing happens (flash wears out).
+const TELL_EVERY: Duration = Duration::from_secs(5);
 
 /// The agent.
 #[derive(Debug)]
 pub struct Agent {
     config: CarFile,
-    policy: Policy,
-    platform: Platform,
-    source: Source,
-    store: Store,
+    scout: Arc<Scout>,
     launcher: Launcher,
     file: StateFile<Dir>,
     state: State,
     diary: Diary,
     running: Option<Active>,
+    looking: Option<JoinHandle<Looked>>,
     /// The GitOps commit that needs no further look.
     settled: Option<String>,
-    rest_until: Instant,
-}
-
-/// What runs, and how far it got.
-#[derive(Debug)]
-struct Active {
-    slot: Slot,
-    running: Running,
-    started: Instant,
-    driving_since: Option<Instant>,
+    rest: drive::Rest,
+    told: (Instant, usize),
+    /// Held as long as this agent lives: two agents would stop each other's containers.
+    _lock: File,
 }
 
 impl Agent {
     /// Opens everything; clears what an agent that was killed left running.
     pub fn open(config: CarFile) -> anyhow::Result<Self> {
         let policy = config.keys().policy(&config.policy)?;
+        one_order(&policy).with_context(|| config.policy.display().to_string())?;
         let platform = Platform::host().context("releases are made for amd64 and arm64 only")?;
-        let options = RegistryOptions { plain_http: config.plain_http.clone(), credentials: None };
+        let options =
+            RegistryOptions { plain_http: config.plain_http.clone(), credentials: None };
         let store = Store::open(&config.state, StoreLimits::default())?;
+        let lock = File::create(config.state.join("agent.lock"))?;
+        if lock.try_lock().is_err() {
+            anyhow::bail!("{}: another agent runs on this state", config.state.display());
+        }
         let launcher = LauncherConfig {
             unpack_dir: config.run.join("unpacked"),
             state_dir: config.run.join("containers"),
@@ -93,18 +93,26 @@ impl Agent {
         if let Some(damage) = damage {
             tracing::warn!(damage, "one copy of the slot state was damaged; the other is good");
         }
-        Ok(Self {
+        let scout = Scout {
+            gitops: config.gitops.clone(),
+            dir: config.state.clone(),
             source: Source::Registry(Registry::new(options)?),
             policy,
-            platform,
             store,
+            platform,
+        };
+        Ok(Self {
+            scout: Arc::new(scout),
             launcher,
             file,
             state,
-            diary: Diary::default(),
+            diary: Diary::read(&config.state),
             running: None,
+            looking: None,
             settled: None,
-            rest_until: Instant::now(),
+            rest: drive::Rest::default(),
+            told: (Instant::now(), usize::MAX),
+            _lock: lock,
             config,
         })
     }
@@ -113,198 +121,112 @@ impl Agent {
         self.config.state.join("evidence")
     }
 
-    /// Runs until `stop` is set.
-    pub async fn run(&mut self, stop: &Arc<AtomicBool>) -> anyhow::Result<()> {
+    /// Runs until `stop` is set. Errors go into the diary: what drives keeps driving.
+    pub async fn run(&mut self, stop: &Arc<AtomicBool>) {
         let mut next_look = Instant::now();
         let interval = Duration::from_secs(self.config.gitops.interval_seconds.max(1));
         while !stop.load(Ordering::Relaxed) {
-            self.watch()?;
-            if self.running.is_none() && Instant::now() >= self.rest_until {
-                self.start_next().await?;
+            if let Err(error) = self.watch() {
+                self.note_error("", "", &error);
             }
-            if Instant::now() >= next_look {
-                self.look().await;
+            if self.running.is_none() && self.rest.over() {
+                self.start_next().await;
+            }
+            self.hear().await;
+            if self.looking.is_none() && Instant::now() >= next_look {
+                let scout = Arc::clone(&self.scout);
+                let (state, settled) = (self.state.clone(), self.settled.clone());
+                self.looking = Some(tokio::spawn(async move { scout.look(state, settled).await }));
                 next_look = Instant::now() + interval;
             }
             self.tell();
             tokio::time::sleep(TICK).await;
         }
+        if let Some(looking) = self.looking.take() {
+            looking.abort();
+        }
         self.halt(true);
+        self.told.1 = usize::MAX;
         self.tell();
-        Ok(())
     }
 
-    /// Looks at what runs: confirms it, or lets it go.
-    fn watch(&mut self) -> anyhow::Result<()> {
-        let Some(active) = &mut self.running else { return Ok(()) };
-        let health = active.running.health()?;
-        if health.drives() {
-            active.driving_since.get_or_insert_with(Instant::now);
-        } else if !matches!(health, Health::Quiet(_)) {
-            active.driving_since = None;
+    /// Acts on what the scout found, if it is back.
+    async fn hear(&mut self) {
+        if !self.looking.as_ref().is_some_and(JoinHandle::is_finished) {
+            return;
         }
-        let candidate = matches!(active.slot.state, SlotState::Candidate { .. });
-        let long_enough =
-            active.driving_since.is_some_and(|since| since.elapsed() >= self.config.healthy());
-        if candidate && long_enough {
-            return self.confirm();
-        }
-        let ended = matches!(health, Health::Exited(_));
-        let never =
-            active.driving_since.is_none() && active.started.elapsed() >= self.config.patience();
-        if ended || never {
-            let why = match health {
-                Health::Exited(exit) => {
-                    let said = active.running.log_tail();
-                    let last = said.lines().last().unwrap_or("").to_owned();
-                    format!("it ended ({exit:?}): {last}")
+        let Some(looking) = self.looking.take() else { return };
+        match looking.await {
+            Ok(Looked::Nothing) => {}
+            Ok(Looked::Settled(commit)) => self.settled = Some(commit),
+            Ok(Looked::Noted(decision)) => self.diary.note(decision),
+            Ok(Looked::Admitted { commit, verified, evidence, decision }) => {
+                let image = decision.image.clone();
+                self.diary.note(decision);
+                match self.take(&verified, &evidence) {
+                    Ok(()) => self.settled = Some(commit),
+                    Err(error) => self.note_error(&commit, &image, &error),
                 }
-                other => format!("it does not drive: {other:?}"),
-            };
-            let slot = active.slot.clone();
-            let outcome = if candidate { "unhealthy" } else { "stopped" };
-            let image = slot.image.to_string();
-            self.diary.note(Decision::new("", &image, outcome, why));
-            self.halt(false);
-            self.rest_until = Instant::now() + RESTART_PAUSE;
-        }
-        Ok(())
-    }
-
-    fn confirm(&mut self) -> anyhow::Result<()> {
-        let Some(active) = &mut self.running else { return Ok(()) };
-        self.state.confirm(&active.slot.statement)?;
-        self.state.observe(jiff::Timestamp::now());
-        self.file.save(&self.state)?;
-        active.slot.state = SlotState::Confirmed;
-        let image = active.slot.image.to_string();
-        let why = format!("it drives; the floor is {}", self.state.floor.0);
-        self.diary.note(Decision::new("", &image, "confirmed", why));
-        self.collect_garbage();
-        Ok(())
-    }
-
-    /// Drops blobs and evidence of releases that can never start again.
-    fn collect_garbage(&self) {
-        let statements: Vec<_> = self.state.kept().map(|slot| slot.statement).collect();
-        let mut keep = BTreeSet::new();
-        for statement in &statements {
-            let Ok(evidence) = evidence_file::load(&self.evidence_dir(), statement) else { return };
-            let manifest = evidence.manifest.unwrap_or_default();
-            let Ok(manifest) = pitlane_release::oci::parse_manifest(&manifest) else { return };
-            keep.insert(manifest.config.digest);
-            keep.extend(manifest.layers.iter().map(|layer| layer.digest));
-        }
-        evidence_file::prune(&self.evidence_dir(), &statements);
-        if let Err(error) = self.store.gc(&keep) {
-            tracing::warn!(%error, "old blobs could not be dropped");
-        }
-    }
-
-    /// Starts what the slots say, after judging it again by the evidence on disk.
-    pub(super) async fn start_next(&mut self) -> anyhow::Result<()> {
-        let Some(slot) = self.state.begin() else { return Ok(()) };
-        self.file.save(&self.state)?;
-        match self.start(&slot).await {
-            Ok(active) => self.running = Some(active),
-            Err(why) => {
-                let image = slot.image.to_string();
-                let message = format!("{why:#}");
-                self.diary.note(Decision::new("", &image, "not-started", message));
-                self.rest_until = Instant::now() + RESTART_PAUSE;
             }
+            Err(error) => self.note_error("", "", &error.into()),
         }
-        Ok(())
     }
 
-    async fn start(&mut self, slot: &Slot) -> anyhow::Result<Active> {
-        let verified = self.judge_again(slot)?;
-        let start = Start::of(&verified);
-        let running = match self.launcher.start(&start, &self.config.profile) {
-            // The disk lost or changed something: the registry may still have it.
-            Err(error) if error.refetch() => {
-                tracing::warn!(%error, "fetching it again");
-                if let Some(refusal) = self.fetch(&verified).await? {
-                    anyhow::bail!("fetched again, and refused ({}): {refusal}", refusal.code());
-                }
-                self.launcher.start(&start, &self.config.profile)?
-            }
-            other => other?,
-        };
-        let cost = running.cost();
-        tracing::info!(
-            container = running.id(),
-            image.digest = %verified.image().digest,
-            unpack_ms = u64::try_from(cost.unpack.as_millis()).unwrap_or(u64::MAX),
-            "started"
-        );
-        let slot = slot.clone();
-        Ok(Active { slot, running, started: Instant::now(), driving_since: None })
+    fn note_error(&mut self, commit: &str, image: &str, error: &anyhow::Error) {
+        self.diary.note(Decision::new(commit, image, "error", format!("{error:#}")));
     }
 
-    /// A release that was admitted once is judged again at every start: policies tighten, disks
-    /// change. Expiry is not held against what this car has confirmed, or a car in a drawer
-    /// would never drive again.
-    fn judge_again(&self, slot: &Slot) -> anyhow::Result<Verified> {
-        let evidence = evidence_file::load(&self.evidence_dir(), &slot.statement)?;
-        let image = ImageRef {
-            repository: slot.image.repository.clone(),
-            tag: None,
-            digest: Some(evidence.requested.digest),
+    /// Makes it the candidate and lets it drive in place of what drives now.
+    fn take(&mut self, verified: &Verified, evidence: &Evidence) -> anyhow::Result<()> {
+        let (Some(release), Some(statement)) = (verified.release(), verified.statement()) else {
+            anyhow::bail!("it was admitted without a release statement");
         };
-        let mut now = self.state.now(jiff::Timestamp::now());
-        if slot.state == SlotState::Confirmed
-            && let Some(known) = issued(&self.policy, &evidence)
-        {
-            now = known;
-        }
-        let question =
-            Question { image: &image, platform: self.platform, floor: self.state.floor, now };
-        let verdict = admit(&self.policy, &question, &evidence);
-        let verified = verdict.answer.map_err(|refusal| {
-            anyhow::anyhow!("refused at start ({}): {refusal}", refusal.code())
+        evidence_file::save(&self.evidence_dir(), statement, evidence)?;
+        self.change(|state| {
+            state.offer(verified.image().clone(), release.counter, *statement)?;
+            // Signed, so it is proven that it is at least this late.
+            state.observe(release.issued_at);
+            Ok(())
         })?;
-        anyhow::ensure!(
-            verified.image() == &slot.image && verified.statement() == Some(&slot.statement),
-            "the evidence on disk is about another release"
-        );
-        Ok(verified)
+        self.halt(true);
+        self.rest = drive::Rest::default();
+        Ok(())
     }
 
-    /// Stops what runs.
-    fn halt(&mut self, asked_for: bool) {
-        let Some(mut active) = self.running.take() else { return };
-        if let Err(error) = active.running.stop(STOP_GRACE) {
-            tracing::warn!(%error, "the container did not stop cleanly");
-        }
-        if asked_for && matches!(active.slot.state, SlotState::Candidate { .. }) {
-            let given = self.state.give_back(&active.slot.statement);
-            if given.is_ok()
-                && let Err(error) = self.file.save(&self.state)
-            {
-                tracing::warn!(%error, "the slot state could not be saved");
-            }
-        }
+    /// Changes the state on disk and then in memory, or neither.
+    fn change<T>(
+        &mut self,
+        change: impl FnOnce(&mut State) -> anyhow::Result<T>,
+    ) -> anyhow::Result<T> {
+        let mut next = self.state.clone();
+        let result = change(&mut next)?;
+        self.file.save(&next)?;
+        self.state = next;
+        Ok(result)
     }
 
+    /// Writes the diary when something happened, and now and then.
     fn tell(&mut self) {
         self.diary.floor = self.state.floor.0;
-        self.diary.driving = self.running.as_mut().map(|active| Driving {
-            image: active.slot.image.to_string(),
-            counter: active.slot.counter.get(),
-            container: active.running.id().to_owned(),
-            confirmed: active.slot.state == SlotState::Confirmed,
-            status: match active.running.health() {
-                Ok(Health::Reporting(status)) => serde_json::to_value(status).unwrap_or_default(),
-                _ => serde_json::Value::Null,
-            },
-        });
-        self.diary.write(&self.config.state);
+        self.diary.driving = self.running.as_mut().map(Active::describe);
+        let mark = self.diary.mark();
+        if mark != self.told.1 || self.told.0.elapsed() >= TELL_EVERY {
+            self.diary.write(&self.config.state);
+            self.told = (Instant::now(), mark);
+        }
     }
 }
 
-/// When the release in this evidence was issued, by its own word.
-fn issued(policy: &Policy, evidence: &pitlane_release::Evidence) -> Option<jiff::Timestamp> {
-    let signed = pitlane_release::admit::signed_releases(policy, &evidence.statements);
-    signed.first().map(|signed| signed.statement.predicate.issued_at)
+/// Counters order the releases of one kind of one source, and a car has one floor, so its policy
+/// must name exactly one of each.
+fn one_order(policy: &Policy) -> anyhow::Result<()> {
+    let drive = policy.drive.as_ref();
+    let drive = drive.context("a car's policy needs a `drive:` section (docs/policy.md)")?;
+    let orders: usize = drive.sources.iter().map(|source| source.car_kinds.len()).sum();
+    anyhow::ensure!(
+        orders == 1,
+        "a car's policy must name one source with one car kind, it names {orders}: releases of \
+         different ones have no common order"
+    );
+    Ok(())
 }

@@ -53,7 +53,7 @@ pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
             std::io::Result::Ok(())
         };
         let signals = tokio::spawn(signals);
-        agent.run(&stop).await?;
+        agent.run(&stop).await;
         signals.abort();
         anyhow::Ok(())
     })?;

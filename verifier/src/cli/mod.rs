@@ -4,6 +4,7 @@
 
 mod agent;
 mod check;
+mod verify_bundle;
 
 use std::{io::Write as _, process::ExitCode};
 
@@ -35,6 +36,8 @@ struct Cli {
 enum Command {
     /// Judge an image by a policy.
     Check(check::Args),
+    /// Verify a sigstore bundle, offline.
+    VerifyBundle(verify_bundle::Args),
     /// Run on the car: watch, admit, start, confirm.
     Agent(agent::Args),
     /// What the car drives, what it refused, and its floor.
@@ -51,6 +54,7 @@ pub fn main() -> ExitCode {
     let cli = Cli::parse();
     let result = match cli.command {
         Command::Check(args) => check::run(&args),
+        Command::VerifyBundle(args) => verify_bundle::run(&args),
         Command::Agent(args) => {
             log(&cli.log);
             agent::run(&args)

@@ -9,7 +9,10 @@ use rusqlite::params;
 use sha2::{Digest as _, Sha256};
 
 use super::{Db, Store, StoreError, counters, now_ms};
-use crate::service::{event::TagPush, route::Route};
+use crate::{
+    lane::LocalModel,
+    service::{event::TagPush, route::Route},
+};
 
 /// Raw bodies and headers are kept for this many of the newest deliveries ...
 const KEPT_BODIES: i64 = 2_000;
@@ -244,6 +247,7 @@ fn pushed(db: &Db<'_>, push: &TagPush, route: &Route, now: i64) -> Result<Receip
         pipeline: &route.pipeline,
         kind: &route.car_kind,
         rollback: false,
+        local: None,
     };
     let run = new.queue(db, now)?;
     Ok(Receipt::Accepted { run, repeat: false })
@@ -258,6 +262,7 @@ pub(super) struct NewRun<'a> {
     pub(super) pipeline: &'a str,
     pub(super) kind: &'a str,
     pub(super) rollback: bool,
+    pub(super) local: Option<&'a LocalModel>,
 }
 
 impl NewRun<'_> {
@@ -265,6 +270,7 @@ impl NewRun<'_> {
     pub(super) fn queue(&self, db: &Db<'_>, now: i64) -> Result<String, StoreError> {
         let counter = counters::next(db, self.repository, self.kind)?;
         let counter = i64::try_from(counter.get()).expect("a counter is below 2^53");
+        let local = self.local.map(super::journal::json).transpose()?;
         let seq: Option<i64> =
             db.first("SELECT coalesce(max(seq), 0) + 1 FROM runs", [], |row| row.get(0))?;
         let seq = seq.unwrap_or(1);
@@ -272,8 +278,8 @@ impl NewRun<'_> {
         let id = format!("r{seq}-{:08x}", OsRng.next_u32());
         db.execute(
             "INSERT INTO runs (seq, id, state, repository, tag, commit_id, object, pipeline, kind,
-               counter, rollback, created, updated)
-             VALUES (?1, ?2, 'queued', ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?11)",
+               counter, rollback, created, updated, local)
+             VALUES (?1, ?2, 'queued', ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?11, ?12)",
             params![
                 seq,
                 id,
@@ -285,7 +291,8 @@ impl NewRun<'_> {
                 self.kind,
                 counter,
                 self.rollback,
-                now
+                now,
+                local
             ],
         )?;
         Ok(id)

@@ -6,7 +6,11 @@
 use rusqlite::params;
 use serde_json::Value;
 
-use super::{Db, Run, RunState, Store, StoreError, now_ms, runs::one_run, types::step};
+use super::{
+    Db, Run, RunState, Store, StoreError, now_ms,
+    runs::{newer_done, one_run},
+    types::step,
+};
 use crate::lane::{Outputs, Step, StepError};
 
 /// A step that takes the service down with it this often is not started again by itself.
@@ -102,7 +106,7 @@ fn set_failed(db: &Db<'_>, run: &str, step: &str, error: &str) -> Result<(), Sto
     Ok(())
 }
 
-fn json<T: serde::Serialize>(value: &T) -> Result<String, StoreError> {
+pub(super) fn json<T: serde::Serialize>(value: &T) -> Result<String, StoreError> {
     serde_json::to_string(value).map_err(|e| StoreError::Corrupt(format!("journal: {e}")))
 }
 
@@ -131,6 +135,7 @@ impl Store {
                     hint: "look for the kernel's out-of-memory messages, then `pitlane runs retry`"
                         .to_owned(),
                     retryable: true,
+                    refused: false,
                 })?;
                 set_failed(db, &run, &step, &error)?;
                 // Counts as a failed attempt, so that a retry has all its chances again.
@@ -150,34 +155,58 @@ impl Store {
     /// Takes the oldest queued run whose pipeline is not busy, and starts its next step.
     pub async fn claim(&self) -> Result<Option<Claim>, StoreError> {
         self.write(|db| {
-            let id: Option<(String, i64)> = db.first(
-                "UPDATE runs SET state = 'running', fence = fence + 1, updated = ?1
-                 WHERE seq = (SELECT seq FROM runs q WHERE q.state = 'queued' AND NOT EXISTS
-                   (SELECT 1 FROM runs b WHERE b.state = 'running' AND b.pipeline = q.pipeline)
-                   ORDER BY seq LIMIT 1)
+            loop {
+                let id: Option<(String, i64)> = db.first(
+                    // From one pipeline with queued runs to the next, by the index: a long queue behind
+                    // a busy pipeline must not make every delivery pay for it.
+                    "UPDATE runs SET state = 'running', fence = fence + 1, updated = ?1
+                 WHERE seq = (
+                   WITH RECURSIVE waiting(pipeline) AS (
+                     SELECT min(pipeline) FROM runs WHERE state = 'queued'
+                     UNION ALL
+                     SELECT (SELECT min(r.pipeline) FROM runs r
+                             WHERE r.state = 'queued' AND r.pipeline > waiting.pipeline)
+                     FROM waiting WHERE waiting.pipeline IS NOT NULL)
+                   SELECT min((SELECT min(q.seq) FROM runs q
+                               WHERE q.state = 'queued' AND q.pipeline = waiting.pipeline))
+                   FROM waiting WHERE waiting.pipeline IS NOT NULL AND NOT EXISTS
+                     (SELECT 1 FROM runs b
+                      WHERE b.state = 'running' AND b.pipeline = waiting.pipeline))
                  RETURNING id, fence",
-                params![now_ms()],
-                |row| Ok((row.get(0)?, row.get(1)?)),
-            )?;
-            let Some((id, fence)) = id else { return Ok(None) };
-            let run = one_run(db, &id)?;
-            let finished: Vec<(String, Option<String>)> = db.all(
-                "SELECT step, output FROM steps WHERE run = ?1 AND outcome = 'done'",
-                params![id],
-                |row| Ok((row.get(0)?, row.get(1)?)),
-            )?;
-            let mut done = Outputs::new();
-            for (name, output) in finished {
-                let output = serde_json::from_str(output.as_deref().unwrap_or("null"))
-                    .map_err(|e| StoreError::Corrupt(format!("run {id}: output of {name}: {e}")))?;
-                done.insert(step(&name, &id)?, output);
+                    params![now_ms()],
+                    |row| Ok((row.get(0)?, row.get(1)?)),
+                )?;
+                let Some((id, fence)) = id else { return Ok(None) };
+                let run = one_run(db, &id)?;
+                // A retried run may have waited while a newer one finished: its older counter would
+                // be promoted over the newer one, and no car would take it.
+                if let Some(newer) = newer_done(db, &run)? {
+                    let why = format!("run {newer} released a higher counter meanwhile");
+                    let error = StepError::new("superseded", why, "push a new tag, or roll back");
+                    let step = run.failed_step.map_or("checkout", Step::name);
+                    set_failed(db, &id, step, &json(&error)?)?;
+                    continue;
+                }
+                let finished: Vec<(String, Option<String>)> = db.all(
+                    "SELECT step, output FROM steps WHERE run = ?1 AND outcome = 'done'",
+                    params![id],
+                    |row| Ok((row.get(0)?, row.get(1)?)),
+                )?;
+                let mut done = Outputs::new();
+                for (name, output) in finished {
+                    let output = serde_json::from_str(output.as_deref().unwrap_or("null"))
+                        .map_err(|e| {
+                            StoreError::Corrupt(format!("run {id}: output of {name}: {e}"))
+                        })?;
+                    done.insert(step(&name, &id)?, output);
+                }
+                let claim = Claim { run, lease: Lease { run: id, fence }, done };
+                match claim.next() {
+                    Some(step) => start(db, &claim.lease.run, step)?,
+                    None => set_state(db, &claim.lease.run, RunState::Done)?,
+                }
+                return Ok(Some(claim));
             }
-            let claim = Claim { run, lease: Lease { run: id, fence }, done };
-            match claim.next() {
-                Some(step) => start(db, &claim.lease.run, step)?,
-                None => set_state(db, &claim.lease.run, RunState::Done)?,
-            }
-            Ok(Some(claim))
         })
         .await
     }
@@ -191,15 +220,19 @@ impl Store {
         next: Option<Step>,
     ) -> Result<(), StoreError> {
         let (lease, output) = (lease.clone(), json(output)?);
-        self.write(move |db| {
+        let written = self.write(move |db| {
             held(db, &lease)?;
             finish(db, &lease.run, finished, "done", Some(&output), None)?;
             match next {
                 Some(step) => start(db, &lease.run, step),
                 None => set_state(db, &lease.run, RunState::Done),
             }
-        })
-        .await
+        });
+        written.await?;
+        if next.is_none() {
+            self.tell_end();
+        }
+        Ok(())
     }
 
     /// A step failed; it is tried again at once (`again`), or the run ends as failed.
@@ -211,15 +244,19 @@ impl Store {
         again: bool,
     ) -> Result<(), StoreError> {
         let (lease, error) = (lease.clone(), json(error)?);
-        self.write(move |db| {
+        let written = self.write(move |db| {
             held(db, &lease)?;
             finish(db, &lease.run, failed, "failed", None, Some(&error))?;
             if again {
                 return start(db, &lease.run, failed);
             }
             set_failed(db, &lease.run, failed.name(), &error)
-        })
-        .await
+        });
+        written.await?;
+        if !again {
+            self.tell_end();
+        }
+        Ok(())
     }
 
     /// Lets go of a run between steps: the next process goes on with it.

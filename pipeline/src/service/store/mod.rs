@@ -22,10 +22,11 @@ use std::{
 };
 
 use rusqlite::Connection;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 
 pub use inbox::{Decision, Delivery, Receipt};
 pub use journal::{Claim, Lease};
+pub use runs::LocalRelease;
 pub use types::{Alert, Run, RunFilter, RunState, StepOutcome, StepRecord};
 pub(crate) use writer::Db;
 
@@ -100,6 +101,8 @@ struct Inner {
     reader: Mutex<Connection>,
     /// Wakes the executor when a run was queued.
     queued: Notify,
+    /// Wakes who waits for the end of a run.
+    ends: watch::Sender<()>,
 }
 
 impl std::fmt::Debug for Store {
@@ -116,7 +119,12 @@ impl Store {
         let connection = schema::open(path)?;
         let reader = schema::open_reader(path)?;
         let writer = writer::Writer::start(connection, lock)?;
-        let inner = Inner { writer, reader: Mutex::new(reader), queued: Notify::new() };
+        let inner = Inner {
+            writer,
+            reader: Mutex::new(reader),
+            queued: Notify::new(),
+            ends: watch::Sender::new(()),
+        };
         Ok(Self { inner: Arc::new(inner) })
     }
 
@@ -159,6 +167,10 @@ impl Store {
     /// Resolves when a run was queued since the last call.
     pub async fn wait_queued(&self) {
         self.inner.queued.notified().await;
+    }
+
+    fn tell_end(&self) {
+        self.inner.ends.send_replace(());
     }
 
     fn wake(&self) {

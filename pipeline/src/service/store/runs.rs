@@ -1,5 +1,7 @@
 //! What people ask of runs: list, show, retry, roll back.
 
+use std::time::Duration;
+
 use rusqlite::{Connection, params};
 
 use super::{
@@ -9,11 +11,37 @@ use super::{
     now_ms,
     types::{RUN_COLUMNS, RawRun, step},
 };
-use crate::service::reply::Told;
+use crate::{
+    lane::LocalModel,
+    service::{reply::Told, route::Route},
+};
 
 /// Runs listed at once, at most and by default.
 const MAX_PAGE: u32 = 200;
 const PAGE: u32 = 50;
+
+/// A release that is asked for with files on this machine.
+#[derive(Clone, Debug)]
+pub struct LocalRelease {
+    /// Its pipeline.
+    pub route: Route,
+    /// Its tag.
+    pub tag: String,
+    /// The commit that the model comes from; checkout asks the repository when it is not told.
+    pub commit: Option<String>,
+    /// The files.
+    pub files: LocalModel,
+}
+
+/// A finished run of the same source and kind with a higher counter.
+pub(super) fn newer_done(db: &Db<'_>, run: &Run) -> Result<Option<String>, StoreError> {
+    Ok(db.first(
+        "SELECT id FROM runs WHERE repository = ?1 AND kind = ?2 AND counter > ?3
+         AND state = 'done' ORDER BY counter DESC LIMIT 1",
+        params![run.repository, run.car_kind, i64::try_from(run.counter).unwrap_or(0)],
+        |row| row.get(0),
+    )?)
+}
 
 impl Store {
     /// Queues a failed run again; it goes on from the failed step, under its own counter.
@@ -33,12 +61,7 @@ impl Store {
                     ));
                 }
                 // Its counter would put an older release over a newer one; no car would take it.
-                let newer: Option<String> = db.first(
-                    "SELECT id FROM runs WHERE repository = ?1 AND kind = ?2 AND counter > ?3
-                     AND state = 'done' ORDER BY counter DESC LIMIT 1",
-                    params![run.repository, run.car_kind, i64::try_from(run.counter).unwrap_or(0)],
-                    |row| row.get(0),
-                )?;
+                let newer = newer_done(db, &run)?;
                 if let Some(newer) = newer {
                     return Err(refused(
                         "superseded",
@@ -87,6 +110,7 @@ impl Store {
                     pipeline: &old.pipeline,
                     kind: &old.car_kind,
                     rollback: true,
+                    local: None,
                 };
                 let id = new.queue(db, now_ms())?;
                 one_run(db, &id)
@@ -94,6 +118,59 @@ impl Store {
             .await?;
         self.wake();
         Ok(run)
+    }
+
+    /// Queues a run that is made from files on this machine instead of a checkout. A tag that a
+    /// run has, or that is recorded at another commit, is refused.
+    pub async fn queue_local(&self, new: LocalRelease) -> Result<Run, StoreError> {
+        let run = self
+            .write(move |db| {
+                let LocalRelease { route, tag, commit, files } = &new;
+                let about = params![route.repository, tag];
+                let taken: Option<String> = db.first(
+                    "SELECT id FROM runs WHERE repository = ?1 AND tag = ?2 AND state <> 'failed'
+                     LIMIT 1",
+                    about,
+                    |row| row.get(0),
+                )?;
+                if let Some(run) = taken {
+                    let message = format!("tag {tag} is released by run {run}");
+                    return Err(refused("tag-taken", message, "choose a new tag"));
+                }
+                if let Some(commit) = commit {
+                    record_tag(db, route, tag, commit)?;
+                }
+                let new = NewRun {
+                    repository: &route.repository,
+                    tag,
+                    commit: commit.as_deref(),
+                    object: commit.as_deref().unwrap_or_default(),
+                    pipeline: &route.pipeline,
+                    kind: &route.car_kind,
+                    rollback: false,
+                    local: Some(files),
+                };
+                let id = new.queue(db, now_ms())?;
+                one_run(db, &id)
+            })
+            .await?;
+        self.wake();
+        Ok(run)
+    }
+
+    /// One run, as soon as it has ended, or as it is when the time is over.
+    pub async fn ended(&self, id: &str, within: Duration) -> Result<Run, StoreError> {
+        let until = tokio::time::Instant::now() + within;
+        loop {
+            // Before the look: an end between the look and the wait is not missed.
+            let mut ends = self.inner.ends.subscribe();
+            let run = self.run(id).await?;
+            if matches!(run.state, RunState::Done | RunState::Failed)
+                || tokio::time::timeout_at(until, ends.changed()).await.is_err()
+            {
+                return Ok(run);
+            }
+        }
     }
 
     /// One run.
@@ -203,11 +280,32 @@ fn steps(c: &Connection, id: &str) -> Result<Vec<StepRecord>, StoreError> {
 pub(super) fn one_run(db: &Db<'_>, id: &str) -> Result<Run, StoreError> {
     let raw = db.first(
         "SELECT id, seq, state, repository, tag, commit_id, object, pipeline, kind, counter,
-           rollback, created, updated, failed_step, error FROM runs WHERE id = ?1",
+           rollback, created, updated, failed_step, error, local FROM runs WHERE id = ?1",
         params![id],
         RawRun::read,
     )?;
     raw.ok_or_else(|| unknown_run(id))?.parse()
+}
+
+/// Records the tag at its commit, as a push of it does.
+fn record_tag(db: &Db<'_>, route: &Route, tag: &str, commit: &str) -> Result<(), StoreError> {
+    let recorded: Option<Option<String>> = db.first(
+        "SELECT commit_id FROM tags WHERE repository = ?1 AND tag = ?2",
+        params![route.repository, tag],
+        |row| row.get(0),
+    )?;
+    let moved = recorded.flatten().filter(|recorded| recorded != commit);
+    if let (Some(recorded), false) = (moved, route.allow_moved_tags) {
+        let message = format!("tag {tag} is recorded at {recorded}, not at {commit}");
+        return Err(refused("tag-moved", message, "tags are for ever; choose a new one"));
+    }
+    db.execute(
+        "INSERT INTO tags (repository, tag, commit_id, object, first_seen)
+         VALUES (?1, ?2, ?3, ?3, ?4) ON CONFLICT (repository, tag)
+         DO UPDATE SET commit_id = excluded.commit_id, deleted = NULL",
+        params![route.repository, tag, commit, now_ms()],
+    )?;
+    Ok(())
 }
 
 fn unknown_run(id: &str) -> StoreError {

@@ -7,7 +7,7 @@ use rusqlite::{Connection, OpenFlags};
 use super::StoreError;
 
 /// Each entry takes the schema from its index to the next version; entries are never edited.
-const MIGRATIONS: [&str; 1] = [FIRST];
+const MIGRATIONS: [&str; 2] = [FIRST, SECOND];
 
 /// `runs.fence` grows with every claim; a journal write must carry the current one.
 /// `deliveries.body` and `headers` are kept for the newest rows alone (see inbox).
@@ -85,6 +85,15 @@ CREATE TABLE alerts (
   times INTEGER NOT NULL DEFAULT 1,
   UNIQUE (code, repository, tag, detail)
 );
+";
+
+/// `runs.local`: the model and card files of a run that is not made from a checkout, JSON.
+/// `runs_queue`, `runs_busy`: a pipeline's oldest queued run, and whether one is running, are
+/// found without a walk over the others.
+const SECOND: &str = "
+ALTER TABLE runs ADD COLUMN local TEXT;
+CREATE INDEX runs_queue ON runs (pipeline, seq) WHERE state = 'queued';
+CREATE INDEX runs_busy ON runs (pipeline) WHERE state = 'running';
 ";
 
 fn problem(path: &Path, reason: &rusqlite::Error) -> StoreError {

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::StoreError;
-use crate::lane::{Job, Step, StepError};
+use crate::lane::{Job, LocalModel, Step, StepError};
 
 /// Where a run stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -82,10 +82,13 @@ pub struct Run {
     pub failed_step: Option<Step>,
     /// Why.
     pub error: Option<StepError>,
+    /// The files it is made of, when it is not made from the tag's commit.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub local: Option<LocalModel>,
 }
 
 pub(super) const RUN_COLUMNS: &str = "id, seq, state, repository, tag, commit_id, object, \
-    pipeline, kind, counter, rollback, created, updated, failed_step, error";
+    pipeline, kind, counter, rollback, created, updated, failed_step, error, local";
 
 /// A run as read, before its texts are parsed.
 pub(super) struct RawRun {
@@ -94,6 +97,7 @@ pub(super) struct RawRun {
     counter: i64,
     failed_step: Option<String>,
     error: Option<String>,
+    local: Option<String>,
 }
 
 impl RawRun {
@@ -114,6 +118,7 @@ impl RawRun {
             updated: row.get(12)?,
             failed_step: None,
             error: None,
+            local: None,
         };
         Ok(Self {
             run,
@@ -121,6 +126,7 @@ impl RawRun {
             counter: row.get(9)?,
             failed_step: row.get(13)?,
             error: row.get(14)?,
+            local: row.get(15)?,
         })
     }
 
@@ -133,7 +139,11 @@ impl RawRun {
             serde_json::from_str(text).map_err(|e| corrupt(&format!("its error: {e}")))
         });
         let (failed_step, error) = (failed_step.transpose()?, error.transpose()?);
-        Ok(Run { state, counter, failed_step, error, ..self.run })
+        let local = self.local.as_deref().map(|text| {
+            serde_json::from_str(text).map_err(|e| corrupt(&format!("its files: {e}")))
+        });
+        let local = local.transpose()?;
+        Ok(Run { state, counter, failed_step, error, local, ..self.run })
     }
 }
 
@@ -151,6 +161,7 @@ impl Run {
             tag_object: annotated.then(|| self.object.clone()),
             counter: self.counter,
             rollback: self.rollback,
+            local: self.local.clone(),
         }
     }
 }

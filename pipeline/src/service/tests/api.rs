@@ -1,18 +1,19 @@
 //! The API and its client, over a real socket.
 
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::{os::unix::fs::OpenOptionsExt as _, time::Duration};
 
 use serde_json::json;
 
-use super::{Served, queue, route};
+use super::{Served, delivery, queue, route};
 use crate::{
     lane::{Step, StepError},
     service::{
         api::ApiState,
         client::{Client, ClientError},
+        local::{LocalModels, ReleaseRequest},
         render::{render_run, render_runs, render_steps},
         secret::Token,
-        store::{RunFilter, RunState, Store},
+        store::{Receipt, RunFilter, RunState, Store},
     },
 };
 
@@ -104,6 +105,80 @@ async fn what_the_operator_sees_and_changes() {
         .header("authorization", Token::from_file(&token).unwrap().header().as_str());
     let big = big.header("content-type", "application/json").body(vec![b' '; 100_000]);
     assert_eq!(big.send().await.unwrap().status(), 413);
+}
+
+#[tokio::test]
+async fn a_release_of_files_on_this_machine() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(&dir.path().join("s.db")).unwrap();
+    let token = dir.path().join("token");
+    let model = dir.path().join("m.onnx");
+    std::fs::write(&model, b"model").unwrap();
+    std::fs::write(dir.path().join("m.yaml"), b"card").unwrap();
+    let commit = super::commit(1);
+    let request = ReleaseRequest {
+        pipeline: "car".into(),
+        tag: "v1".into(),
+        model: model.clone(),
+        card: None,
+        commit: Some(commit.clone()),
+    };
+    let routes = [route("octo/car", "car")];
+    let state = || ApiState::new(store.clone(), Token::from_file_or_new(&token).unwrap());
+    let off = Served::start(state().router()).await;
+    let on = Served::start(state().with_local_models(LocalModels::of(&routes)).router()).await;
+    let known = || Some(Token::from_file(&token).unwrap());
+    let client = Client::new(&on.url(""), known()).unwrap();
+    let code = |outcome: Result<_, ClientError>| match outcome {
+        Err(ClientError::Refused { status, told }) => (status, told.code),
+        other => panic!("{other:?}"),
+    };
+
+    let without = Client::new(&off.url(""), known()).unwrap();
+    assert_eq!(code(without.release(&request).await), (403, "local-models-off".into()));
+    let stranger = Client::new(&on.url(""), None).unwrap();
+    assert_eq!(code(stranger.release(&request).await), (401, "token".into()));
+    type Change = fn(&mut ReleaseRequest);
+    let wrong: [(&str, Change); 6] = [
+        ("pipeline", |r| r.pipeline = "truck".into()),
+        ("tag", |r| r.tag = "../v1".into()),
+        ("commit", |r| r.commit = Some("HEAD".into())),
+        ("file", |r| r.model = "m.onnx".into()),
+        ("file", |r| r.model = "/".into()),
+        ("file", |r| r.card = Some("/nonexistent/card".into())),
+    ];
+    for (want, change) in wrong {
+        let mut request = request.clone();
+        change(&mut request);
+        assert_eq!(code(client.release(&request).await), (400, want.into()), "{request:?}");
+    }
+    assert!(client.list(&RunFilter::default()).await.unwrap().is_empty(), "nothing was queued");
+
+    let run = client.release(&request).await.unwrap();
+    let files = run.local.clone().unwrap();
+    assert_eq!(files.card, Some(dir.path().join("m.yaml")));
+    assert_eq!((run.job().local, run.job().commit), (Some(files), Some(commit)));
+    assert_eq!(code(client.release(&request).await), (409, "tag-taken".into()));
+    // A push of the same tag at another commit is a moved tag.
+    let moved = delivery("d", &routes[0], "v1", &super::commit(2));
+    assert!(matches!(store.deliver(moved).await.unwrap(), Receipt::Moved { .. }));
+
+    // Who waits hears of the end, and not before.
+    let claim = store.claim().await.unwrap().unwrap();
+    let soon = Duration::from_millis(50);
+    assert_eq!(store.ended(&run.id, soon).await.unwrap().state, RunState::Running);
+    let waiting = tokio::spawn({
+        let (client, id) = (Client::new(&on.url(""), None).unwrap(), run.id.clone());
+        async move { client.end(&id).await }
+    });
+    tokio::time::sleep(soon).await;
+    assert!(!waiting.is_finished());
+    let error = StepError::new("opset", "opset 99 is not known", "export with opset 17");
+    store.fail(&claim.lease, Step::Checkout, &error, false).await.unwrap();
+    let ended = tokio::time::timeout(Duration::from_secs(5), waiting).await.unwrap();
+    assert_eq!(ended.unwrap().unwrap().state, RunState::Failed);
+    // A failed run leaves its tag free.
+    assert_eq!(client.release(&request).await.unwrap().state, RunState::Queued);
 }
 
 #[tokio::test]
