@@ -21,8 +21,10 @@ fn serve() -> Server {
     let lane = Lane::new(quick, lapless);
     let port = port();
     let root = lane.path("state/git");
-    let mut daemon = Command::new("git");
-    daemon.args(["daemon", "--reuseaddr", "--export-all", "--listen=127.0.0.1"]);
+    // Not by way of `git`, which would start it as a child that outlives us.
+    let programs = lane.git(lane.dir.path(), &["--exec-path"]);
+    let mut daemon = Command::new(std::path::Path::new(&programs).join("git-daemon"));
+    daemon.args(["--reuseaddr", "--export-all", "--listen=127.0.0.1"]);
     daemon.args(["--enable=receive-pack", &format!("--port={}", port.number)]);
     daemon.arg(format!("--base-path={}", root.display())).arg(&root);
     daemon.env("HOME", lane.dir.path());

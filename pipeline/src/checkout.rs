@@ -80,20 +80,17 @@ pub async fn local(
 ) -> anyhow::Result<Checkout> {
     let card_file = dir.join("card.yaml");
     let card_limit = pitlane_release::model::MAX_CARD as u64;
-    let head = match commit {
-        Some(commit) => {
-            // Nobody says when it was made; the same for all keeps images reproducible.
-            let committed_at = EPOCH.to_owned();
-            Head { commit: commit.parse()?, tag_object: None, committed_at }
+    let head = if let Some(commit) = commit {
+        // Nobody says when it was made; the same for all keeps images reproducible.
+        let committed_at = EPOCH.to_owned();
+        Head { commit: commit.parse()?, tag_object: None, committed_at }
+    } else {
+        let (bare, head) = fetch(url, tag, dir).await?;
+        if files.card.is_none() {
+            blob(url, &bare, &head.commit, card, card_limit, &card_file).await?;
         }
-        None => {
-            let (bare, head) = fetch(url, tag, dir).await?;
-            if files.card.is_none() {
-                blob(url, &bare, &head.commit, card, card_limit, &card_file).await?;
-            }
-            std::fs::remove_dir_all(&bare)?;
-            head
-        }
+        std::fs::remove_dir_all(&bare)?;
+        head
     };
     if let Some(card) = &files.card {
         copy(card, &card_file, card_limit)?;

@@ -104,7 +104,7 @@ impl Refusal {
                 "do not use this registry's copy: it changed after signing; release again"
             }
             Self::Unusable(_) => "release it through the pipeline, which makes usable images",
-            Self::OtherImage => "pass the digest of the index that the release names",
+            Self::OtherImage => "pass the index or platform digest that the release names",
             Self::WrongSource(_) => "add the repository to `drive.sources`, if you trust it",
             Self::WrongKind(_) => "promote a release made for this kind of car",
             Self::WrongPlatform(..) => "add the platform to the pipeline and release again",

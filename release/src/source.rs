@@ -112,9 +112,19 @@ mod tests {
         for good in ["v1.2.3", "1", "release-2026.11.21_rc1"] {
             assert!(good.parse::<ReleaseTag>().is_ok(), "{good}");
         }
-        for bad in
-            ["", "-v1", ".v1", "a/b", "a..b", "a b", "v1.lock", "v1.", "sha256-00", "v1\n", &"v".repeat(129)]
-        {
+        for bad in [
+            "",
+            "-v1",
+            ".v1",
+            "a/b",
+            "a..b",
+            "a b",
+            "v1.lock",
+            "v1.",
+            "sha256-00",
+            "v1\n",
+            &"v".repeat(129),
+        ] {
             assert!(bad.parse::<ReleaseTag>().is_err(), "{bad}");
         }
         assert!("donkeycar".parse::<CarKind>().is_ok());

@@ -44,7 +44,7 @@ pub fn read(layout: &Path, platform: Platform) -> anyhow::Result<BaseImage> {
     let config = oci::parse_config(&checked(&blob(&manifest.config), &manifest.config)?)?;
     let layers = manifest.layers.iter().map(|descriptor| {
         let path = blob(descriptor);
-        let size = fs::metadata(&path).map(|m| m.len()).unwrap_or(0);
+        let size = fs::metadata(&path).map_or(0, |m| m.len());
         if size != descriptor.size {
             bail!("{}: {size} bytes, want {}; run `make base`", path.display(), descriptor.size);
         }

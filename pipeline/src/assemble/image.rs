@@ -226,9 +226,9 @@ mod tests {
         fs::create_dir_all(rootfs.join("usr/lib")).unwrap();
         fs::write(rootfs.join("usr/lib/x.so"), b"library").unwrap();
         let both = Platform::ALL;
-        let roots = both.map(|p| (p, rootfs.clone())).into();
+        let bases = both.map(|p| (p, rootfs.clone())).into();
         let layout = dir.join("layout");
-        base::pack(&roots, &layout).unwrap();
+        base::pack(&bases, &layout).unwrap();
         let binary = dir.join("car");
         fs::write(&binary, b"runtime").unwrap();
         let file = dir.join("m.onnx");

@@ -91,10 +91,10 @@ pub(super) fn run(args: &Args) -> anyhow::Result<()> {
     };
     let mut written = Vec::new();
     for (folder, template) in [("pipelines", PIPELINE), ("policies", POLICY)] {
-        let file = args.out.join(folder).join(format!("{kind}.yaml"));
+        let path = args.out.join(folder).join(format!("{kind}.yaml"));
         fs::create_dir_all(args.out.join(folder))?;
-        write_new(&file, 0o644, &fill(template))?;
-        written.push(file);
+        write_new(&path, 0o644, &fill(template))?;
+        written.push(path);
     }
     super::print_json(&serde_json::json!({
         "written": written, "keys": keys,

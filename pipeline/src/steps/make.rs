@@ -29,15 +29,15 @@ impl Context<'_> {
             }
             None => checkout::checkout(url, &tag, path, &card, max, self.dir).await?,
         };
-        if let Some(announced) = &self.job.commit {
-            if announced != found.commit.as_str() {
-                let why = format!(
-                    "tag {tag} was announced at {announced}, the repository has it at {}",
-                    found.commit
-                );
-                let hint = "somebody moved the tag; make a new tag, tags are for ever";
-                return Err(StepError::new("tag-moved", why, hint).refusal().into());
-            }
+        if let Some(announced) = &self.job.commit
+            && announced != found.commit.as_str()
+        {
+            let why = format!(
+                "tag {tag} was announced at {announced}, the repository has it at {}",
+                found.commit
+            );
+            let hint = "somebody moved the tag; make a new tag, tags are for ever";
+            return Err(StepError::new("tag-moved", why, hint).refusal().into());
         }
         Ok(found)
     }

@@ -64,9 +64,12 @@ impl Context<'_> {
         });
         let checks = futures_util::future::try_join_all(made).await?;
         let checks: serde_json::Map<String, Value> = checks.into_iter().collect();
-        let newest = pitlane_fetch::statement_tag(&release.index);
+        // Where cars look: by the index, and by each platform's manifest.
         let pusher = &self.ready.pusher;
-        pusher.manifest(&manifest, MANIFEST, Some(&newest)).await.map_err(fail)?;
+        for digest in std::iter::once(&release.index).chain(release.platforms.values()) {
+            let newest = pitlane_fetch::statement_tag(digest);
+            pusher.manifest(&manifest, MANIFEST, Some(&newest)).await.map_err(fail)?;
+        }
         self.write_tag(release).await.map_err(fail)?;
         Ok(json!({ "image": repository.pin(release.index), "checks": checks }))
     }

@@ -128,7 +128,8 @@ impl Registry {
             let challenge = answer.headers().get(header::WWW_AUTHENTICATE);
             let challenge = challenge.and_then(|value| value.to_str().ok()).unwrap_or("");
             let credentials = self.options.credentials.as_ref();
-            let Some(value) = auth::answer(client, scheme, challenge, repository, credentials).await?
+            let Some(value) =
+                auth::answer(client, scheme, challenge, repository, credentials).await?
             else {
                 return Ok(answer);
             };

@@ -10,6 +10,9 @@ use crate::{
     statement::{COSIGN_SIGN, STATEMENT_V1, Statement},
 };
 
+/// `_type` of the version before.
+const STATEMENT_V0_1: &str = "https://in-toto.io/Statement/v0.1";
+
 type AnyStatement = Statement<serde::de::IgnoredAny>;
 
 /// What the bundles prove for one key.
@@ -71,7 +74,9 @@ fn by_key(
             Signed::ByNobodyKnown => continue,
         };
         let Ok(statement) = serde_json::from_slice::<AnyStatement>(payload) else { continue };
-        if statement.kind != STATEMENT_V1 {
+        // cosign attests with the older version still; its signatures are of version 1.
+        let old = statement.kind == STATEMENT_V0_1 && statement.predicate_type != COSIGN_SIGN;
+        if statement.kind != STATEMENT_V1 && !old {
             continue;
         }
         if statement.is_about(&evidence.requested.digest) {

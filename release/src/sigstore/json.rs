@@ -48,7 +48,7 @@ impl<'de> Visitor<'de> for Walk {
         let left = self.deeper()?;
         let mut seen = HashSet::new();
         while let Some(key) = map.next_key::<String>()? {
-            map.next_value_seed(Walk(left))?;
+            map.next_value_seed(Self(left))?;
             if let Some(twice) = seen.replace(key) {
                 let shown: String = twice.chars().take(80).collect();
                 return Err(A::Error::custom(format_args!("the key `{shown}` is there twice")));
@@ -59,7 +59,7 @@ impl<'de> Visitor<'de> for Walk {
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<(), A::Error> {
         let left = self.deeper()?;
-        while seq.next_element_seed(Walk(left))?.is_some() {}
+        while seq.next_element_seed(Self(left))?.is_some() {}
         Ok(())
     }
 
@@ -109,7 +109,7 @@ mod tests {
             &deep(20_000),
             &"[".repeat(1_000_000),
         ] {
-            assert!(check(bad.as_bytes()).is_err(), "{:.60}", bad);
+            assert!(check(bad.as_bytes()).is_err(), "{bad:.60}");
         }
     }
 }

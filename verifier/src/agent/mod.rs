@@ -74,8 +74,7 @@ impl Agent {
         let policy = config.keys().policy(&config.policy)?;
         one_order(&policy).with_context(|| config.policy.display().to_string())?;
         let platform = Platform::host().context("releases are made for amd64 and arm64 only")?;
-        let options =
-            RegistryOptions { plain_http: config.plain_http.clone(), credentials: None };
+        let options = RegistryOptions { plain_http: config.plain_http.clone(), credentials: None };
         let store = Store::open(&config.state, StoreLimits::default())?;
         let lock = File::create(config.state.join("agent.lock"))?;
         if lock.try_lock().is_err() {

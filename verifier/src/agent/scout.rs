@@ -22,7 +22,7 @@ use crate::device::{
 /// Longest the gathering of evidence may take: some small documents.
 const GATHER_TIMEOUT: Duration = Duration::from_mins(2);
 /// Longest the download of an image may take; what is there already is not fetched again.
-const FETCH_TIMEOUT: Duration = Duration::from_mins(60);
+const FETCH_TIMEOUT: Duration = Duration::from_hours(1);
 
 /// What looks for wishes.
 #[derive(Debug)]
@@ -46,7 +46,12 @@ pub(super) enum Looked {
     /// come without a new commit, so the same wish is looked at again.
     Noted(Decision),
     /// It is admitted, and all its blobs are in the store.
-    Admitted { commit: String, verified: Box<Verified>, evidence: Box<Evidence>, decision: Decision },
+    Admitted {
+        commit: String,
+        verified: Box<Verified>,
+        evidence: Box<Evidence>,
+        decision: Decision,
+    },
 }
 
 impl Scout {
@@ -95,8 +100,7 @@ impl Scout {
             .await
             .with_context(|| format!("the evidence took longer than {GATHER_TIMEOUT:?}"))??;
         let now = state.now(jiff::Timestamp::now());
-        let question =
-            Question { image: &image, platform: self.platform, floor: state.floor, now };
+        let question = Question { image: &image, platform: self.platform, floor: state.floor, now };
         let verdict = admit(&self.policy, &question, &evidence);
         let verified = match &verdict.answer {
             Ok(verified) => verified.clone(),
@@ -142,9 +146,10 @@ impl Scout {
 
     async fn fetch_all(&self, verified: &Verified) -> anyhow::Result<Option<Refusal>> {
         let manifest = verified.manifest();
-        let wanted: Vec<(&'static str, &Descriptor)> = std::iter::once(("config", &manifest.config))
-            .chain(manifest.layers.iter().map(|layer| ("layer", layer)))
-            .collect();
+        let wanted: Vec<(&'static str, &Descriptor)> =
+            std::iter::once(("config", &manifest.config))
+                .chain(manifest.layers.iter().map(|layer| ("layer", layer)))
+                .collect();
         for (what, descriptor) in wanted {
             if self.store.has(descriptor) {
                 continue;

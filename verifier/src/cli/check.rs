@@ -66,9 +66,8 @@ async fn check(args: &Args) -> anyhow::Result<ExitCode> {
     let mut keys = Keys::default();
     args.key.iter().for_each(|key| keys.add(key));
     let policy = keys.policy(&args.policy)?;
-    let platform = match args.platform.or_else(Platform::host) {
-        Some(platform) => platform,
-        None => bail!("say which --platform: releases are made for linux/amd64 and linux/arm64"),
+    let Some(platform) = args.platform.or_else(Platform::host) else {
+        bail!("say which --platform: releases are made for linux/amd64 and linux/arm64");
     };
     let source = source(args)?;
     let evidence = gather(&source, &policy, &args.image, platform)

@@ -52,6 +52,7 @@ async fn what_the_operator_sees_and_changes() {
         message: "opset 99 is\u{1b}[2J not known".into(),
         hint: "export with opset 17".into(),
         retryable: false,
+        refused: false,
     };
     store.fail(&claim.lease, Step::Model, &error, false).await.unwrap();
 

@@ -35,7 +35,13 @@ fn quick() -> ExecutorConfig {
 }
 
 fn error(code: &str, retryable: bool) -> StepError {
-    StepError { code: code.into(), message: "no".into(), hint: "wait".into(), retryable }
+    StepError {
+        code: code.into(),
+        message: "no".into(),
+        hint: "wait".into(),
+        retryable,
+        refused: false,
+    }
 }
 
 fn lane<F, G>(f: F) -> Arc<dyn Lane>

@@ -15,6 +15,7 @@ fn failure(code: &str) -> StepError {
         message: "it broke".to_owned(),
         hint: String::new(),
         retryable: false,
+        refused: false,
     }
 }
 

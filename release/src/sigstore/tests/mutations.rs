@@ -384,14 +384,49 @@ fn a_key_without_a_log() {
     };
     // Its log is unknown to this root.
     assert_eq!(run(&base.bundle, base.subject()).unwrap_err().code(), "bad-log-entry");
-    let mut bare = base.bundle.clone();
-    assert!(remove(&mut bare, "/verificationMaterial", "tlogEntries"));
-    assert_eq!(base.verify(&bare).answer.unwrap_err().code(), "not-logged");
+    let mut unlogged = base.bundle.clone();
+    assert!(remove(&mut unlogged, "/verificationMaterial", "tlogEntries"));
+    assert_eq!(base.verify(&unlogged).answer.unwrap_err().code(), "not-logged");
     let digest = base.subject().digest();
     for subject in [base.subject(), Subject::Digest(digest)] {
-        assert!(run(&bare, subject).unwrap().times().is_empty());
+        assert!(run(&unlogged, subject).unwrap().times().is_empty());
     }
-    assert_eq!(run(&bare, Subject::Bytes(b"x")).unwrap_err().code(), "other-artifact");
-    assert!(flip(&mut bare, &SIGNATURE));
-    assert_eq!(run(&bare, base.subject()).unwrap_err().code(), "bad-signature");
+    assert_eq!(run(&unlogged, Subject::Bytes(b"x")).unwrap_err().code(), "other-artifact");
+    assert!(flip(&mut unlogged, &SIGNATURE));
+    assert_eq!(run(&unlogged, base.subject()).unwrap_err().code(), "bad-signature");
+}
+
+/// A chain may bring its intermediate, exactly as the trusted root has it, and no root.
+#[test]
+fn a_chain_brings_what_the_root_has() {
+    let bases = bases();
+    let Some(base) = bases.iter().find(|base| base.name.ends_with("happy-path-v0.1")) else {
+        return;
+    };
+    let root = sigstore_trust_root::SIGSTORE_PRODUCTION_TRUSTED_ROOT;
+    let root: Value = serde_json::from_str(root).unwrap();
+    let known = root["certificateAuthorities"][1]["certChain"]["certificates"].clone();
+    let chain = "/verificationMaterial/x509CertificateChain/certificates";
+    let with = |more: &[&Value]| {
+        let mut bundle = base.bundle.clone();
+        at(&mut bundle, chain)
+            .unwrap()
+            .as_array_mut()
+            .unwrap()
+            .extend(more.iter().copied().cloned());
+        bundle
+    };
+    let (intermediate, top) = (&known[0], &known[1]);
+    base.verify(&with(&[intermediate])).answer.unwrap();
+    for more in [&[intermediate, top][..], &[top], &[intermediate, intermediate]] {
+        assert_eq!(base.verify(&with(more)).answer.unwrap_err().code(), "bad-certificate");
+    }
+    let mut length = 0;
+    let path = format!("{chain}/1/rawBytes");
+    assert!(bytes(&mut with(&[intermediate]), &[&path], |bytes| length = bytes.len()));
+    for position in 0..length {
+        let mut bundle = with(&[intermediate]);
+        bytes(&mut bundle, &[&path], |bytes| bytes[position] ^= 1 << (position % 8));
+        assert!(base.verify(&bundle).answer.is_err(), "flipped at {position}");
+    }
 }
