@@ -1,8 +1,11 @@
 """The attacks of the demo. Each makes something in the registry and gives the digest that a GitOps
 commit then wants the car to drive. (name, the refusal's code, how)"""
 
+import itertools
 import json
 import time
+
+COUNTERS = map(str, itertools.count(1001))
 
 
 def one_shot(demo, tag: str, edit=lambda text: text) -> str:
@@ -15,7 +18,8 @@ def one_shot(demo, tag: str, edit=lambda text: text) -> str:
     file.write_text(edit(text))
     demo.git("tag", tag, cwd=demo.car_tree)
     made = demo.pitlane("release", "--pipeline", file, "--repo", demo.car_tree, "--tag", tag,
-                        "--output", "json", env={"PITLANE_CACHE": str(demo.work / "state/cache")})
+                        # Far above the service's own counters, so that the two never meet.
+                        "--counter", next(COUNTERS), "--output", "json", env={"PITLANE_CACHE": str(demo.work / "state/cache")})
     return json.loads(made)["index"]
 
 

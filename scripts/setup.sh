@@ -39,6 +39,7 @@ tests() {
     # Measured beside ours by `make bench`.
     want webhook webhook
     want wrk wrk
+    [ -x /usr/bin/time ] || missing="$missing time"
 }
 
 common
