@@ -5,7 +5,7 @@
 //! by the code that the car runs.
 //!
 //! # Modules
-//! - names: [`digest`], [`reference`], [`source`], [`platform`], [`counter`]
+//! - names: [`digest`], [`reference`](mod@reference), [`source`], [`platform`], [`counter`]
 //! - formats: [`oci`], [`model`], [`statement`], [`lap`], [`provenance`], [`yaml`]
 //! - signatures (feature `crypto`): [`key`], [`bundle`], [`sigstore`]
 //! - admission (feature `crypto`): [`policy`], [`evidence`], [`admit`](mod@admit), [`refusal`]

@@ -42,7 +42,9 @@ impl Context<'_> {
         Ok(Pushed { index, bytes_uploaded: pusher.uploaded() - before })
     }
 
-    /// Reads the release back and lets the car's own policy decide; then writes the tag.
+    /// Reads the release's documents back (manifests, configs, statement, evidence; the layers were
+    /// hashed by the registry that took them) and lets the car's own policy decide; only then
+    /// writes the tags that cars and people look at.
     pub(super) async fn check(&self) -> Result<Value, StepError> {
         let fail = |error: anyhow::Error| failed(Step::Check, &error);
         let sealed: super::vouch::Signed = self.output(Step::Sign).map_err(fail)?;
