@@ -35,6 +35,7 @@ common() {
 tests() {
     python3 -c 'import ensurepip, venv' >/dev/null 2>&1 || missing="$missing python3-venv"
     want unshare util-linux
+    want strace strace
     [ -e /usr/lib/x86_64-linux-gnu/libc.a ] || missing="$missing libc6-dev"
     # Measured beside ours by `make bench`.
     want webhook webhook

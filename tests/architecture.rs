@@ -134,9 +134,9 @@ fn the_operators_files_parse() {
     let key = fs::read_to_string(keys.path().join("release.pub")).unwrap();
     for file in policies {
         let text = fs::read_to_string(&file).unwrap();
-        let parsed = Policy::parse(&text, &|_| Some(key.clone()));
+        let parsed = Policy::parse(&text, &|_: &str| Some(key.clone()));
         assert!(parsed.is_ok(), "{}: {parsed:?}", file.display());
-        assert!(Policy::parse(&text, &|_| None).is_err(), "{}: no key", file.display());
+        assert!(Policy::parse(&text, &|_: &str| None).is_err(), "{}: no key", file.display());
     }
     for file in files(&repository().join("pipelines"), "yaml") {
         if !file.to_str().unwrap().ends_with(".lock.yaml") {

@@ -15,12 +15,13 @@ fn schema<T: JsonSchema>() -> Value {
     generator.into_root_schema_for::<T>().to_value()
 }
 
-fn schemas() -> [(&'static str, Value); 8] {
+fn schemas() -> [(&'static str, Value); 9] {
     [
         ("pipeline", schema::<pitlane_pipeline::config::PipelineFile>()),
         ("service", schema::<pitlane_pipeline::cli::ServiceFile>()),
         ("policy", schema::<policy::PolicyFile>()),
         ("car", schema::<pitlane_verifier::agent::config::CarFile>()),
+        ("verdict", schema::<pitlane_verifier::report::Report<'_>>()),
         ("model-card", schema::<model::ModelCard>()),
         ("release", schema::<statement::Release>()),
         ("lap", schema::<lap::Lap>()),
@@ -62,6 +63,9 @@ fn examples_fit_their_schemas() {
         ("pipeline", "pipelines/donkeycar.yaml"),
         ("policy", "policies/donkeycar.yaml"),
         ("policy", "policies/signed.yaml"),
+        ("policy", "policies/keyless.yaml"),
+        ("policy", "policies/lap-proven.yaml"),
+        ("policy", "policies/lab.yaml"),
         ("model-card", "examples/donkeycar/models/pilot.yaml"),
     ];
     let all = schemas();

@@ -21,10 +21,23 @@ pub struct Evidence {
     pub config: Option<Vec<u8>>,
     /// Bundles found at the requested image: signatures, attestations, junk.
     pub bundles: Vec<Vec<u8>>,
+    /// Layers of cosign's `.sig` and `.att` tags of the requested image.
+    pub legacy: Vec<LegacyLayer>,
     /// Bundles that may hold a release statement.
     pub statements: Vec<Vec<u8>>,
     /// What the statements name, by the digest asked for.
     pub named: BTreeMap<Digest, Vec<u8>>,
+}
+
+/// A layer of a `.sig` or `.att` manifest: the signature is beside it, in annotations.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LegacyLayer {
+    /// The layer's media type.
+    pub media_type: String,
+    /// Its bytes: a simple-signing payload or a DSSE envelope.
+    pub payload: Vec<u8>,
+    /// Its annotations: signature, certificate, chain, log entry, timestamp.
+    pub annotations: BTreeMap<String, String>,
 }
 
 /// What is asked of the admission core.

@@ -7,19 +7,24 @@
 //! # Modules
 //! - names: [`digest`], [`reference`](mod@reference), [`source`], [`platform`], [`counter`]
 //! - formats: [`oci`], [`model`], [`statement`], [`lap`], [`provenance`], [`yaml`]
-//! - signatures (feature `crypto`): [`key`], [`bundle`], [`sigstore`]
-//! - admission (feature `crypto`): [`policy`], [`evidence`], [`admit`](mod@admit), [`refusal`]
+//! - signatures (feature `crypto`): [`key`], [`bundle`], [`simple`], [`sigstore`], [`matcher`]
+//! - admission (feature `crypto`): [`policy`], [`evidence`], [`admit`](mod@admit), [`refusal`],
+//!   [`Check`], [`vsa`]
 
 #[cfg(feature = "crypto")]
 pub mod admit;
 #[cfg(feature = "crypto")]
 pub mod bundle;
+#[cfg(feature = "crypto")]
+mod check;
 pub mod counter;
 pub mod digest;
 pub mod evidence;
 #[cfg(feature = "crypto")]
 pub mod key;
 pub mod lap;
+#[cfg(feature = "crypto")]
+pub mod matcher;
 pub mod model;
 pub mod oci;
 pub mod platform;
@@ -30,11 +35,16 @@ pub mod reference;
 pub mod refusal;
 #[cfg(feature = "crypto")]
 pub mod sigstore;
+pub mod simple;
 pub mod source;
 pub mod statement;
 mod text;
+#[cfg(feature = "crypto")]
+pub mod vsa;
 pub mod yaml;
 
+#[cfg(feature = "crypto")]
+pub use check::Check;
 pub use counter::{Counter, Floor};
 pub use digest::Digest;
 pub use model::ModelCard;

@@ -17,6 +17,9 @@ pub enum Refusal {
     Unsigned,
     /// Somebody signed it, but nobody the policy names.
     WrongSigner,
+    /// Somebody the policy names signed it, without what else must vouch for the signature: a
+    /// log, a time, a certificate that holds.
+    NotProven(Unproven),
     /// There are attestations about it, but no signature of it.
     AttestationOnly(String),
     /// A signed document was changed after signing.
@@ -42,8 +45,12 @@ pub enum Refusal {
     Rollback(Counter, Floor),
     /// It expired.
     Expired(String),
+    /// It was issued longer ago than the policy allows.
+    TooOld(String),
     /// It was issued in the future, or the clock is wrong.
     NotYetValid(String),
+    /// Another CI run signed it than the policy asks for.
+    WrongWorkflow(String),
     /// Evidence that the policy asks for is not named by the statement.
     NoEvidence(&'static str),
     /// A lap drove another image.
@@ -56,6 +63,18 @@ pub enum Refusal {
     WrongProvenance(String),
 }
 
+/// What a signature lacks, in the words of the bundle's verification
+/// ([`BundleRefusal`](crate::sigstore::BundleRefusal)).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unproven {
+    /// The stable code.
+    pub code: &'static str,
+    /// What is wrong.
+    pub why: String,
+    /// What to do about it.
+    pub hint: &'static str,
+}
+
 impl Refusal {
     /// The stable code.
     pub const fn code(&self) -> &'static str {
@@ -64,6 +83,7 @@ impl Refusal {
             Self::Forbidden(_) => "forbidden",
             Self::Unsigned => "unsigned",
             Self::WrongSigner => "wrong-signer",
+            Self::NotProven(why) => why.code,
             Self::AttestationOnly(_) => "attestation-only",
             Self::AlteredStatement(_) => "altered-statement",
             Self::Altered { what, .. } => match what.as_bytes() {
@@ -79,7 +99,9 @@ impl Refusal {
             Self::WrongPlatform(..) => "wrong-platform",
             Self::Rollback(..) => "rollback",
             Self::Expired(_) => "expired",
+            Self::TooOld(_) => "too-old",
             Self::NotYetValid(_) => "not-yet-valid",
+            Self::WrongWorkflow(_) => "wrong-workflow",
             Self::NoEvidence(what) => match what.as_bytes() {
                 b"lap" => "no-lap",
                 b"provenance" => "no-provenance",
@@ -99,6 +121,7 @@ impl Refusal {
             Self::Forbidden(_) => "the operator's policy forbids it; ask them",
             Self::Unsigned => "release it through the pipeline, or sign it with the policy's key",
             Self::WrongSigner => "check that the policy holds the public key of your pipeline",
+            Self::NotProven(why) => why.hint,
             Self::AttestationOnly(_) => "sign the image itself; an attestation is no signature",
             Self::AlteredStatement(_) | Self::Altered { .. } => {
                 "do not use this registry's copy: it changed after signing; release again"
@@ -111,8 +134,13 @@ impl Refusal {
             Self::Rollback(..) => {
                 "to go back on purpose run `pitlane rollback TAG`: a new statement over the old image"
             }
-            Self::Expired(_) => "release again, or roll forward with `pitlane rollback TAG`",
+            Self::Expired(_) | Self::TooOld(_) => {
+                "release again, or roll forward with `pitlane rollback TAG`"
+            }
             Self::NotYetValid(_) => "check the clocks of the pipeline and of this machine",
+            Self::WrongWorkflow(_) => {
+                "release by the workflow that `drive.workflow` names, or add yours, if you trust it"
+            }
             Self::NoEvidence(_) | Self::LapFailed(_) => {
                 "let the pipeline prove the release in the twin as the policy asks"
             }
@@ -131,6 +159,7 @@ impl fmt::Display for Refusal {
             Self::Forbidden(why) => write!(f, "the policy forbids this image: {why}"),
             Self::Unsigned => f.write_str("nobody signed it"),
             Self::WrongSigner => f.write_str("it is signed, but by nobody the policy names"),
+            Self::NotProven(why) => f.write_str(&why.why),
             Self::AttestationOnly(kind) => {
                 write!(f, "there is an attestation ({kind}) but no signature of the image")
             }
@@ -147,6 +176,8 @@ impl fmt::Display for Refusal {
                 write!(f, "release {offered} is older than the floor {}", floor.0)
             }
             Self::Expired(when) => write!(f, "it expired at {when}"),
+            Self::TooOld(why) => f.write_str(why),
+            Self::WrongWorkflow(why) => write!(f, "another CI run signed it: {why}"),
             Self::NotYetValid(when) => write!(f, "it was issued at {when}, in the future"),
             Self::NoEvidence(what) => write!(f, "it comes without the {what} the policy asks for"),
             Self::LapOfAnotherImage => f.write_str("its lap was driven by another image"),

@@ -53,7 +53,7 @@ impl Ready {
             .with_context(|| format!("{shown}: the policy cannot be read"))?;
         // Keys that the policy only names are this pipeline's own.
         let pem = signer.public().to_pem();
-        let policy = Policy::parse(&text, &|_| Some(pem.clone()))
+        let policy = Policy::parse(&text, &|_: &str| Some(pem.clone()))
             .with_context(|| format!("{shown}: not a usable policy"))?;
         Ok(Self { pipeline, signer, pusher, policy })
     }

@@ -6,10 +6,12 @@ use pitlane_release::{
     Digest, Evidence, ImageRef, Platform, Policy, Repository,
     admit::signed_releases,
     bundle::{BUNDLE, MAX_BUNDLE},
+    evidence::LegacyLayer,
     oci::{self, Descriptor},
+    policy::Formats,
 };
 
-use crate::{FetchError, Source, statement_tag};
+use crate::{FetchError, Source, legacy, statement_tag};
 
 /// Most bytes of bundles read for one image; a flood of referrers ends here.
 const MAX_BUNDLES_TOTAL: u64 = 32 * 1024 * 1024;
@@ -52,12 +54,15 @@ pub async fn gather_for(
     let content = content(source, repository, &top, platform);
     let signed = async {
         match given {
-            Some(statements) if policy.drive.is_some() => Ok((Vec::new(), statements)),
+            Some(statements) if policy.drive.is_some() => {
+                Ok(Signed { statements, ..Signed::default() })
+            }
             // Policies without `drive:` go by the signatures among the referrers.
             _ => signed(source, policy, repository, &digest).await,
         }
     };
-    let ((manifest, config), (bundles, statements)) = tokio::try_join!(content, signed)?;
+    let ((manifest, config), signed) = tokio::try_join!(content, signed)?;
+    let Signed { bundles, legacy, statements } = signed;
 
     let mut named = BTreeMap::new();
     let mut newest = signed_releases(policy, &statements);
@@ -74,7 +79,7 @@ pub async fn gather_for(
         }
     }
     let requested = repository.pin(digest);
-    Ok(Evidence { requested, top, manifest, config, bundles, statements, named })
+    Ok(Evidence { requested, top, manifest, config, bundles, legacy, statements, named })
 }
 
 type Content = (Option<Vec<u8>>, Option<Vec<u8>>);
@@ -104,13 +109,24 @@ async fn content(
     Ok((Some(manifest), config))
 }
 
-/// Bundles at the image, and bundles that may hold its release statement.
-async fn signed(
+/// What was signed about an image, in the fields of [`Evidence`].
+#[derive(Debug, Default)]
+pub struct Signed {
+    /// Bundles at the image.
+    pub bundles: Vec<Vec<u8>>,
+    /// What lies under cosign's `.sig` and `.att` tags.
+    pub legacy: Vec<LegacyLayer>,
+    /// Bundles that may hold its release statement.
+    pub statements: Vec<Vec<u8>>,
+}
+
+/// What was signed about a manifest or index, without its content.
+pub async fn signed(
     source: &Source,
     policy: &Policy,
     repository: &Repository,
     digest: &Digest,
-) -> Result<(Vec<Vec<u8>>, Vec<Vec<u8>>), FetchError> {
+) -> Result<Signed, FetchError> {
     if policy.drive.is_some() {
         let statements = match source.manifest(repository, &statement_tag(digest)).await {
             Ok(bytes) => bundle_of(source, repository, &bytes).await?,
@@ -118,12 +134,28 @@ async fn signed(
             Err(error) => return Err(error),
         };
         if !signed_releases(policy, &statements).is_empty() {
-            return Ok((Vec::new(), statements));
+            return Ok(Signed { statements, ..Signed::default() });
         }
         let bundles = referrers(source, repository, digest).await?;
-        return Ok((bundles, statements));
+        return Ok(Signed { bundles, statements, ..Signed::default() });
     }
-    Ok((referrers(source, repository, digest).await?, Vec::new()))
+    let wants = |what: fn(Formats) -> bool| {
+        policy.authorities.iter().any(|authority| what(authority.formats))
+    };
+    let bundles = async {
+        match wants(Formats::bundles) {
+            true => referrers(source, repository, digest).await,
+            false => Ok(Vec::new()),
+        }
+    };
+    let legacy = async {
+        match wants(Formats::legacy) {
+            true => legacy::layers(source, repository, digest).await,
+            false => Ok(Vec::new()),
+        }
+    };
+    let (bundles, legacy) = tokio::try_join!(bundles, legacy)?;
+    Ok(Signed { bundles, legacy, statements: Vec::new() })
 }
 
 async fn referrers(

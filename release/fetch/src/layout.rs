@@ -16,6 +16,12 @@ use crate::{FetchError, MAX_REFERRERS};
 /// The annotation that carries a tag in a layout's index (OCI image layout spec).
 const REF_NAME: &str = "org.opencontainers.image.ref.name";
 
+/// The annotation by which `cosign save` says what it put into a layout, and its values for
+/// signatures and attestations (sigstore/cosign, `pkg/oci/layout`).
+const COSIGN_KIND: &str = "kind";
+const COSIGN_SIGS: &str = "dev.cosignproject.cosign/sigs";
+const COSIGN_ATTS: &str = "dev.cosignproject.cosign/atts";
+
 /// A directory that is an OCI image layout.
 #[derive(Debug)]
 pub struct Layout {
@@ -62,6 +68,29 @@ impl Layout {
                 what: format!("tag {reference}"),
                 place: self.root.display().to_string(),
             }),
+        }
+    }
+
+    /// A manifest's old signatures or attestations: under their tag, or as `cosign save` puts
+    /// them beside the one image that it saves. Each says itself which image it is about.
+    pub(crate) fn legacy(
+        &self,
+        repository: &Repository,
+        tag: &str,
+        suffix: &str,
+    ) -> Result<Vec<u8>, FetchError> {
+        let tagged = self.manifest(repository, tag);
+        if !matches!(tagged, Err(FetchError::NotFound { .. })) {
+            return tagged;
+        }
+        let want = match suffix {
+            pitlane_release::simple::SIG => COSIGN_SIGS,
+            _ => COSIGN_ATTS,
+        };
+        let saved = |d: &&Descriptor| d.annotations.get(COSIGN_KIND).is_some_and(|k| k == want);
+        match self.index()?.manifests.iter().find(saved) {
+            Some(found) => read(&self.path(&found.digest), oci::MAX_MANIFEST),
+            None => tagged,
         }
     }
 

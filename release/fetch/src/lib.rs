@@ -14,6 +14,7 @@ mod error;
 pub mod gather;
 pub mod git;
 pub mod layout;
+mod legacy;
 pub mod registry;
 
 pub use error::FetchError;
@@ -88,6 +89,20 @@ impl Source {
         match self {
             Self::Registry(registry) => registry.referrers(repository, digest).await,
             Self::Layout(layout) => layout.referrers(digest),
+        }
+    }
+
+    /// The manifest with a manifest's old signatures (`sig`) or attestations (`att`).
+    pub(crate) async fn legacy(
+        &self,
+        repository: &Repository,
+        digest: &Digest,
+        suffix: &str,
+    ) -> Result<Vec<u8>, FetchError> {
+        let tag = pitlane_release::simple::tag(digest, suffix);
+        match self {
+            Self::Registry(registry) => registry.manifest(repository, &tag).await,
+            Self::Layout(layout) => layout.legacy(repository, &tag, suffix),
         }
     }
 

@@ -1,7 +1,7 @@
 //! Step 5: the manifest and config that were served are the signed ones, fit each other and the
 //! machine, and carry the released model.
 
-use super::{Notes, Step};
+use super::{Notes, Step, failed};
 use crate::{
     Digest, Platform,
     evidence::Evidence,
@@ -30,10 +30,11 @@ pub(super) fn check(
 
     let bytes = match &evidence.manifest {
         Some(bytes) if Digest::of(bytes) == want => bytes,
-        _ => return Err(("manifest", altered("manifest", want))),
+        _ => return Err(failed("manifest", want.to_string(), altered("manifest", want))),
     };
-    let manifest = oci::parse_manifest(bytes).map_err(|e| ("manifest", unusable(e)))?;
-    notes.pass("manifest", format!("{want} for {platform}"));
+    let manifest = oci::parse_manifest(bytes)
+        .map_err(|e| failed("manifest", "an image manifest", unusable(e)))?;
+    notes.pass("manifest", format!("the signed {want}"), format!("{want} for {platform}"));
 
     let descriptor = &manifest.config;
     let config_bytes = match &evidence.config {
@@ -42,13 +43,18 @@ pub(super) fn check(
         {
             bytes.clone()
         }
-        _ => return Err(("config", altered("config", descriptor.digest))),
+        _ => {
+            let want = descriptor.digest;
+            return Err(failed("config", want.to_string(), altered("config", want)));
+        }
     };
-    let config = oci::parse_config(&config_bytes).map_err(|e| ("config", unusable(e)))?;
+    let config = oci::parse_config(&config_bytes)
+        .map_err(|e| failed("config", "an image config", unusable(e)))?;
     let found = format!("{}/{}", config.os, config.architecture);
     if found.parse() != Ok(platform) {
         let found = format!("its config says {found}");
-        return Err(("platform", Refusal::WrongPlatform(platform, found)));
+        let refusal = Refusal::WrongPlatform(platform, found);
+        return Err(failed("platform", platform.to_string(), refusal));
     }
     if config.rootfs.diff_ids.len() != manifest.layers.len() {
         let why = format!(
@@ -56,15 +62,18 @@ pub(super) fn check(
             manifest.layers.len(),
             config.rootfs.diff_ids.len()
         );
-        return Err(("config", Refusal::Unusable(why)));
+        return Err(failed("config", "one diffID for each layer", Refusal::Unusable(why)));
     }
-    notes.pass("config", descriptor.digest.to_string());
+    let found = descriptor.digest.to_string();
+    notes.pass("config", format!("the manifest's {found}"), found);
 
     if let Some(release) = release {
         if !manifest.layers.iter().any(|layer| layer.digest == release.model.layer) {
-            return Err(("model", Refusal::ModelMismatch));
+            let wanted = format!("layer {}", release.model.layer);
+            return Err(failed("model", wanted, Refusal::ModelMismatch));
         }
-        notes.pass("model", format!("{} in layer {}", release.model.digest, release.model.layer));
+        let found = format!("{} in layer {}", release.model.digest, release.model.layer);
+        notes.pass("model", "the released model among the layers", found);
     }
     Ok(Content { digest: want, manifest, config, config_bytes })
 }
@@ -79,11 +88,12 @@ fn manifest_digest(
     let child = match oci::parse_index(&evidence.top) {
         Ok(index) => {
             if release.is_some_and(|release| release.index != top) {
-                return Err(("manifest", Refusal::OtherImage));
+                let wanted = "the index that the statement names";
+                return Err(failed("manifest", wanted, Refusal::OtherImage));
             }
             index.child(platform).map(|child: &Descriptor| child.digest).ok_or_else(|| {
                 let found = format!("the index has {} others", index.manifests.len());
-                ("platform", Refusal::WrongPlatform(platform, found))
+                failed("platform", platform.to_string(), Refusal::WrongPlatform(platform, found))
             })?
         }
         Err(_) => top,
@@ -93,9 +103,13 @@ fn manifest_digest(
             // The index is signed, so this is a statement that contradicts its own index, or a
             // platform manifest of another machine was asked for.
             let found = format!("{child} is not the {platform} image of this release");
-            Err(("platform", Refusal::WrongPlatform(platform, found)))
+            let refusal = Refusal::WrongPlatform(platform, found);
+            Err(failed("platform", want.to_string(), refusal))
         }
-        Some(None) => Err(("platform", Refusal::WrongPlatform(platform, "none".into()))),
+        Some(None) => {
+            let refusal = Refusal::WrongPlatform(platform, "none".into());
+            Err(failed("platform", platform.to_string(), refusal))
+        }
         _ => Ok(child),
     }
 }

@@ -1,54 +1,72 @@
-//! Step 6: the laps that the policy asks for, and how evidence is taken from a statement.
+//! Step 6: the laps and the further evidence that the policy asks for, and how evidence is taken
+//! from a statement.
 
-use serde::de::DeserializeOwned;
+use serde::de::{DeserializeOwned, IgnoredAny};
 
-use super::{Notes, SignedRelease, Step};
+use super::{
+    Notes, SignedRelease, Step, failed,
+    open::{Miss, open},
+};
 use crate::{
     Digest,
-    bundle::{Bundle, Signed},
     evidence::{Evidence, Question},
     lap::{Drive, LAP, Lap, TestResult},
-    policy::{DriveRules, LapRules, Policy},
+    policy::{Authority, DriveRules, LapRules, Policy},
     refusal::Refusal,
     statement::Statement,
 };
 
+/// What is looked for among the evidence that a release names.
+#[derive(Clone, Copy)]
+pub(super) struct Sought<'a> {
+    /// The predicate type.
+    pub(super) kind: &'a str,
+    /// The check, and what is missing when it is.
+    pub(super) what: &'static str,
+    /// Who may have signed it (after a rotation, not always who signed the release).
+    pub(super) authorities: &'a [Authority],
+}
+
 /// The statements of this type that the release names: each must be the bytes that were named,
-/// signed by a key of the policy (after a rotation, not always the one that signed the release).
-/// A statement that is named and was not served is missing, and so is one that the release does
-/// not name, wherever it may lie.
+/// signed by one of the authorities. A statement that is named and was not served is missing, and
+/// so is one that the release does not name, wherever it may lie.
 pub(super) fn named_statement<P: DeserializeOwned>(
-    policy: &Policy,
+    sought: Sought<'_>,
     signed: &SignedRelease<'_>,
     evidence: &Evidence,
-    kind: &str,
-    what: &'static str,
 ) -> Step<Vec<Statement<P>>> {
+    let Sought { kind, what, authorities } = sought;
     let release = &signed.statement.predicate;
+    let fail = |refusal| failed(what, wanted(sought), refusal);
     let mut found = Vec::new();
     for named in release.evidence.iter().filter(|named| named.predicate_type == kind) {
         let Some(bytes) = evidence.named.get(&named.digest) else {
-            return Err((what, Refusal::NoEvidence(what)));
+            return Err(fail(Refusal::NoEvidence(what)));
         };
         if Digest::of(bytes) != named.digest {
             let want = named.digest;
-            return Err((what, Refusal::Altered { what: "evidence", want }));
+            return Err(fail(Refusal::Altered { what: "evidence", want }));
         }
-        let altered = |why: String| (what, Refusal::AlteredStatement(why));
-        let bundle = Bundle::parse(bytes).map_err(|error| altered(error.to_string()))?;
-        match bundle.verify(policy.keys()) {
-            Signed::By(_, payload) => {
-                let statement = Statement::parse(payload, kind);
-                found.push(statement.map_err(|error| altered(error.to_string()))?);
-            }
-            Signed::Altered => return Err(altered("the signature does not fit".into())),
-            Signed::ByNobodyKnown => return Err((what, Refusal::WrongSigner)),
-        }
+        let altered = |why: String| fail(Refusal::AlteredStatement(why));
+        let opened = open(authorities, bytes).map_err(|miss| match miss {
+            Miss::Junk => altered("not a signed statement".into()),
+            Miss::Altered(why) => altered(why),
+            Miss::NotProven(why) => fail(Refusal::NotProven(why.into())),
+            Miss::WrongSigner => fail(Refusal::WrongSigner),
+        })?;
+        let statement = Statement::parse(&opened.payload, kind);
+        found.push(statement.map_err(|error| altered(error.to_string()))?);
     }
     if found.is_empty() {
-        return Err((what, Refusal::NoEvidence(what)));
+        return Err(fail(Refusal::NoEvidence(what)));
     }
     Ok(found)
+}
+
+fn wanted(sought: Sought<'_>) -> String {
+    let names: Vec<String> =
+        sought.authorities.iter().map(|authority| format!("`{}`", authority.name)).collect();
+    format!("{} by {}", sought.kind, names.join(" or "))
 }
 
 pub(super) fn check(
@@ -61,7 +79,8 @@ pub(super) fn check(
 ) -> Step<()> {
     let Some(want) = &rules.laps else { return Ok(()) };
     let release = &signed.statement.predicate;
-    let laps = named_statement::<Lap>(policy, signed, evidence, LAP, "lap")?;
+    let sought = Sought { kind: LAP, what: "lap", authorities: policy.lap_authorities() };
+    let laps = named_statement::<Lap>(sought, signed, evidence)?;
     let manifest = release.platforms.get(&question.platform);
     let mine = laps.iter().find(|statement| {
         let lap = &statement.predicate;
@@ -71,27 +90,66 @@ pub(super) fn check(
             // not one of this release.
             && release.platforms.get(&lap.platform) == Some(&lap.manifest)
     });
-    let Some(statement) = mine else { return Err(("lap", Refusal::LapOfAnotherImage)) };
+    let wanted = asked(want);
+    let Some(statement) = mine else {
+        return Err(failed("lap", "a lap of this very image", Refusal::LapOfAnotherImage));
+    };
     let lap = &statement.predicate;
+    let fail = |why| failed("lap", wanted.clone(), Refusal::LapFailed(why));
     if lap.result != TestResult::Passed || !lap.failed_tests.is_empty() {
-        let why = format!("failed: {}", lap.failed_tests.join(", "));
-        return Err(("lap", Refusal::LapFailed(why)));
+        return Err(fail(format!("failed: {}", lap.failed_tests.join(", "))));
     }
     for track in &want.tracks {
-        let drives = lap.drives.iter().filter(|drive| drive.track == *track);
-        let verdicts: Vec<_> = drives.map(|drive| suffices(drive, want)).collect();
-        match verdicts.iter().find_map(|verdict| verdict.as_ref().err()) {
-            Some(why) => return Err(("lap", Refusal::LapFailed(format!("{track}: {why}")))),
-            None if verdicts.is_empty() => {
-                let why = format!("nobody drove {track}");
-                return Err(("lap", Refusal::LapFailed(why)));
-            }
-            None => {}
+        let drives: Vec<_> = lap.drives.iter().filter(|drive| drive.track == *track).collect();
+        if drives.is_empty() {
+            return Err(fail(format!("nobody drove {track}")));
+        }
+        if let Some(why) = drives.iter().find_map(|drive| suffices(drive, want).err()) {
+            return Err(fail(format!("{track}: {why}")));
+        }
+        let driven = |seed: &&u64| drives.iter().any(|drive| drive.seed == **seed);
+        if let Some(seed) = want.seeds.iter().find(|seed| !driven(seed)) {
+            return Err(fail(format!("{track}: nobody drove it with seed {seed}")));
         }
     }
     let worst = lap.drives.iter().map(|drive| drive.max_abs_cte_m).fold(0.0, f64::max);
     let found = format!("{} drives passed, never further than {worst:.2} m off", lap.drives.len());
-    notes.pass("lap", found);
+    notes.pass("lap", wanted, found);
+    Ok(())
+}
+
+/// What is asked of laps, for people.
+fn asked(want: &LapRules) -> String {
+    let mut text = format!("{} laps on {}", want.min_laps, want.tracks.join(" and "));
+    if !want.seeds.is_empty() {
+        let seeds: Vec<String> = want.seeds.iter().map(u64::to_string).collect();
+        text += &format!(", seeds {}", seeds.join(", "));
+    }
+    match want.max_abs_cte_m {
+        Some(limit) => text += &format!(", within {limit} m"),
+        None => text += ", on the road",
+    }
+    text
+}
+
+/// Further evidence: named, signed, and about this very image.
+pub(super) fn further(
+    policy: &Policy,
+    rules: &DriveRules,
+    question: &Question<'_>,
+    signed: &SignedRelease<'_>,
+    evidence: &Evidence,
+    notes: &mut Notes,
+) -> Step<()> {
+    let manifest = signed.statement.predicate.platforms.get(&question.platform);
+    for kind in &rules.evidence {
+        let sought = Sought { kind, what: "evidence", authorities: &policy.authorities };
+        let found = named_statement::<IgnoredAny>(sought, signed, evidence)?;
+        if !found.iter().any(|one| manifest.is_some_and(|manifest| one.is_about(manifest))) {
+            return Err(failed("evidence", wanted(sought), Refusal::OtherImage));
+        }
+        notes.pass("evidence", wanted(sought), format!("{kind} about this image"));
+    }
     Ok(())
 }
 
@@ -110,10 +168,20 @@ fn suffices(drive: &Drive, want: &LapRules) -> Result<(), String> {
     if !drive.lock_step {
         return Err("not driven in lock step, so it may not repeat".into());
     }
+    if let Some(limit) = want.max_mean_abs_cte_m
+        && !within(drive.mean_abs_cte_m, limit)
+    {
+        let mean = drive.mean_abs_cte_m;
+        return Err(format!("{mean:.3} m from the centre line in the mean, at most {limit:.3}"));
+    }
     let limit = want.max_abs_cte_m.unwrap_or(drive.road_half_width_m);
-    // Written so that a NaN fails.
-    if drive.max_abs_cte_m <= limit {
+    if within(drive.max_abs_cte_m, limit) {
         return Ok(());
     }
     Err(format!("{:.2} m from the centre line, at most {limit:.2}", drive.max_abs_cte_m))
+}
+
+/// Written so that a NaN is not within.
+fn within(found: f64, limit: f64) -> bool {
+    found <= limit
 }

@@ -12,6 +12,8 @@
 
 mod content;
 mod laps;
+mod legacy;
+mod open;
 mod origin;
 mod signature;
 mod statement;
@@ -19,17 +21,16 @@ mod statement;
 #[cfg(test)]
 mod tests;
 
-use serde::Serialize;
-
 use crate::{
     Counter, Digest, PinnedImage, Platform,
     evidence::{Evidence, Question},
     oci::{ImageConfig, ImageManifest},
-    policy::Policy,
+    policy::{Mode, Policy},
     refusal::Refusal,
     statement::{Release, ReleaseStatement},
 };
 
+pub use crate::check::Check;
 pub use statement::{SignedRelease, signed_releases};
 
 /// Permission to drive. Only [`admit`] makes one; starting a container takes nothing else.
@@ -92,17 +93,6 @@ impl Verified {
     }
 }
 
-/// One check: what was looked at, and how it came out.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Check {
-    /// A stable name.
-    pub check: &'static str,
-    /// Whether it passed.
-    pub passed: bool,
-    /// What was found.
-    pub found: String,
-}
-
 /// The answer, with every check that led to it, in order.
 #[derive(Clone, Debug)]
 pub struct Verdict {
@@ -110,6 +100,22 @@ pub struct Verdict {
     pub answer: Result<Verified, Refusal>,
     /// The checks made; the last one failed when it is a refusal.
     pub checks: Vec<Check>,
+    /// What the policy says follows from a refusal. It never makes a permission of one.
+    pub mode: Mode,
+}
+
+impl Verdict {
+    /// Whether a lab or a cluster lets the image run: it is admitted, or the policy only warns
+    /// and the image is at least the bytes that its digest names. A car asks for [`Verified`].
+    pub fn allowed(&self) -> bool {
+        match &self.answer {
+            Ok(_) => true,
+            Err(Refusal::Altered { .. } | Refusal::Unusable(_) | Refusal::WrongPlatform(..)) => {
+                false
+            }
+            Err(_) => self.mode == Mode::Warn,
+        }
+    }
 }
 
 /// The checks so far. Each step notes what it found; a refusal ends the list.
@@ -117,22 +123,31 @@ pub struct Verdict {
 struct Notes(Vec<Check>);
 
 impl Notes {
-    fn pass(&mut self, check: &'static str, found: impl Into<String>) {
-        self.0.push(Check { check, passed: true, found: found.into() });
+    fn pass(&mut self, check: &'static str, wanted: impl Into<String>, found: impl Into<String>) {
+        self.0.push(Check::passed(check, found).wanting(wanted));
     }
 }
 
-/// A step's outcome: the check it failed, and why.
-type Step<T> = Result<T, (&'static str, Refusal)>;
+/// The check that failed, what it wanted, and why.
+struct Failed(&'static str, String, Refusal);
+
+fn failed(check: &'static str, wanted: impl Into<String>, refusal: Refusal) -> Failed {
+    Failed(check, wanted.into(), refusal)
+}
+
+/// A step's outcome.
+type Step<T> = Result<T, Failed>;
 
 /// Decides whether the image may run here.
 pub fn admit(policy: &Policy, question: &Question<'_>, evidence: &Evidence) -> Verdict {
     let mut notes = Notes::default();
-    let answer = judge(policy, question, evidence, &mut notes).map_err(|(check, refusal)| {
-        notes.0.push(Check { check, passed: false, found: refusal.to_string() });
+    let answer = judge(policy, question, evidence, &mut notes);
+    let answer = answer.map_err(|Failed(check, wanted, refusal)| {
+        let failed = Check::failed(check, refusal.to_string()).hinting(refusal.hint());
+        notes.0.push(failed.wanting(wanted));
         refusal
     });
-    Verdict { answer, checks: notes.0 }
+    Verdict { answer, checks: notes.0, mode: policy.mode }
 }
 
 fn judge(
@@ -142,15 +157,18 @@ fn judge(
     notes: &mut Notes,
 ) -> Step<Verified> {
     if !policy.covers(question.image) {
-        return Err(("policy", Refusal::NoPolicy));
+        let globs: Vec<String> = policy.images.iter().map(ToString::to_string).collect();
+        return Err(failed("policy", globs.join(" or "), Refusal::NoPolicy));
     }
-    notes.pass("policy", format!("`{}` speaks of {}", policy.name, question.image));
+    let found = format!("`{}` speaks of {}", policy.name, question.image);
+    notes.pass("policy", "a policy that speaks of the image", found);
 
-    if Digest::of(&evidence.top) != evidence.requested.digest {
-        let want = evidence.requested.digest;
-        return Err(("digest", Refusal::Altered { what: "manifest", want }));
+    let want = evidence.requested.digest;
+    if Digest::of(&evidence.top) != want {
+        let refusal = Refusal::Altered { what: "manifest", want };
+        return Err(failed("digest", want.to_string(), refusal));
     }
-    notes.pass("digest", evidence.requested.digest.to_string());
+    notes.pass("digest", "the bytes that the digest names", want.to_string());
 
     let Some(rules) = &policy.drive else {
         let authority = signature::vouched(policy, evidence, notes)?;
@@ -161,9 +179,11 @@ fn judge(
     let signed = statement::newest(policy, evidence, notes)?;
     let release = &signed.statement.predicate;
     origin::check(rules, question, release, notes)?;
+    origin::workflow(rules, &signed, notes)?;
     let content = content::check(question.platform, evidence, Some(release), notes)?;
     laps::check(policy, rules, question, &signed, evidence, notes)?;
     origin::provenance(policy, rules, question, &signed, evidence, notes)?;
+    laps::further(policy, rules, question, &signed, evidence, notes)?;
     let authority = signed.authority.to_owned();
     Ok(content.verified(
         evidence,

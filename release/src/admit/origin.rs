@@ -1,6 +1,10 @@
-//! Step 4: is this release for this car, and now? And who built it (step 6, provenance).
+//! Step 4: is this release for this car, and now, and by the run that it should be? And who built
+//! it (step 6, provenance).
 
-use super::{Notes, SignedRelease, Step, laps::named_statement};
+use super::{
+    Notes, SignedRelease, Step, failed,
+    laps::{Sought, named_statement},
+};
 use crate::{
     evidence::{Evidence, Question},
     policy::{DriveRules, Policy},
@@ -11,6 +15,8 @@ use crate::{
 
 /// How far the pipeline's clock may be ahead of the car's (seconds).
 const CLOCK_SKEW_S: i64 = 300;
+/// Seconds of a day.
+const DAY_S: i64 = 86_400;
 
 pub(super) fn check(
     rules: &DriveRules,
@@ -19,49 +25,117 @@ pub(super) fn check(
     notes: &mut Notes,
 ) -> Step<()> {
     let source = &release.source;
+    let trusted = list(rules.sources.iter().map(|rule| &rule.repository));
     let Some(rule) = rules.sources.iter().find(|rule| rule.repository == source.repository) else {
-        return Err(("source", Refusal::WrongSource(source.repository.to_string())));
+        let refusal = Refusal::WrongSource(source.repository.to_string());
+        return Err(failed("source", trusted, refusal));
     };
-    notes.pass("source", format!("{} {} {}", source.repository, source.tag, source.commit));
+    let found = format!("{} {} {}", source.repository, source.tag, source.commit);
+    notes.pass("source", trusted, found);
 
+    let kinds = list(&rule.car_kinds);
     if !rule.car_kinds.contains(&release.car_kind) {
-        return Err(("kind", Refusal::WrongKind(release.car_kind.to_string())));
+        return Err(failed("kind", kinds, Refusal::WrongKind(release.car_kind.to_string())));
     }
-    notes.pass("kind", release.car_kind.to_string());
+    notes.pass("kind", kinds, release.car_kind.to_string());
 
     let platform = question.platform;
     let allowed = rules.platforms.as_ref().is_none_or(|list| list.contains(&platform));
     if !allowed || !release.platforms.contains_key(&platform) {
-        let has: Vec<String> = release.platforms.keys().map(ToString::to_string).collect();
         let found = match allowed {
-            true => format!("it has {}", has.join(", ")),
+            true => format!("it has {}", list(release.platforms.keys())),
             false => "the policy does not allow that platform".into(),
         };
-        return Err(("platform", Refusal::WrongPlatform(platform, found)));
+        let refusal = Refusal::WrongPlatform(platform, found);
+        return Err(failed("platform", platform.to_string(), refusal));
     }
-    notes.pass("platform", platform.to_string());
+    notes.pass("platform", platform.to_string(), platform.to_string());
 
     let floor = crate::Floor(question.floor.0.max(rules.minimum_counter));
+    let wanted = format!("{} or more", floor.0);
     if !floor.admits(release.counter) {
-        return Err(("counter", Refusal::Rollback(release.counter, floor)));
+        return Err(failed("counter", wanted, Refusal::Rollback(release.counter, floor)));
     }
-    notes.pass("counter", format!("{}, the floor is {}", release.counter, floor.0));
+    notes.pass("counter", wanted, format!("{}, the floor is {}", release.counter, floor.0));
+    time(rules, question, release, notes)
+}
 
-    let issued = release.issued_at;
-    if issued.as_second() > question.now.as_second() + CLOCK_SKEW_S {
-        return Err(("time", Refusal::NotYetValid(issued.to_string())));
+fn time(
+    rules: &DriveRules,
+    question: &Question<'_>,
+    release: &Release,
+    notes: &mut Notes,
+) -> Step<()> {
+    let (issued, now) = (release.issued_at, question.now);
+    let wanted = match (rules.require_expiry, rules.max_age_days) {
+        (true, Some(days)) => format!("an expiry after {now}, at most {days} days old"),
+        (true, None) => format!("an expiry after {now}"),
+        (false, Some(days)) => format!("not expired at {now}, at most {days} days old"),
+        (false, None) => format!("not expired at {now}"),
+    };
+    let fail = |refusal| failed("time", wanted.clone(), refusal);
+    if issued.as_second() > now.as_second() + CLOCK_SKEW_S {
+        return Err(fail(Refusal::NotYetValid(issued.to_string())));
     }
-    match release.expires_at {
-        Some(end) if end <= question.now => {
-            return Err(("time", Refusal::Expired(end.to_string())));
-        }
+    if let Some(days) = rules.max_age_days
+        && now.as_second() - issued.as_second() > i64::from(days) * DAY_S
+    {
+        let why = format!("it was issued at {issued}, more than {days} days ago");
+        return Err(fail(Refusal::TooOld(why)));
+    }
+    let found = match release.expires_at {
+        Some(end) if end <= now => return Err(fail(Refusal::Expired(end.to_string()))),
         None if rules.require_expiry => {
             let why = "the time of issue: the policy wants an expiry, it has none".into();
-            return Err(("time", Refusal::Expired(why)));
+            return Err(fail(Refusal::Expired(why)));
         }
-        Some(end) => notes.pass("time", format!("issued {issued}, expires {end}")),
-        None => notes.pass("time", format!("issued {issued}, does not expire")),
+        Some(end) => format!("issued {issued}, expires {end}"),
+        None => format!("issued {issued}, does not expire"),
+    };
+    notes.pass("time", wanted, found);
+    Ok(())
+}
+
+/// The run that signed, when the policy asks for one.
+pub(super) fn workflow(
+    rules: &DriveRules,
+    signed: &SignedRelease<'_>,
+    notes: &mut Notes,
+) -> Step<()> {
+    let Some(want) = &rules.workflow else { return Ok(()) };
+    let source = &signed.statement.predicate.source;
+    let wanted = match want.own_tag {
+        true => format!("a run of {} for {}", want.repositories.join(" or "), source.tag),
+        false => format!("a run of {}", want.repositories.join(" or ")),
+    };
+    let fail = |why: String| Err(failed("workflow", wanted.clone(), Refusal::WrongWorkflow(why)));
+    let Some(run) = &signed.workflow else {
+        return fail("its signer is no CI run".into());
+    };
+    let shown = |found: &Option<String>| found.clone().unwrap_or_else(|| "nothing".into());
+    let among = |list: &[String], found: &Option<String>| {
+        found.as_ref().is_some_and(|found| list.contains(found))
+    };
+    if !among(&want.repositories, &run.repository) {
+        return fail(format!("of `{}`", shown(&run.repository)));
     }
+    if want.triggers.as_ref().is_some_and(|list| !among(list, &run.trigger)) {
+        return fail(format!("started by `{}`", shown(&run.trigger)));
+    }
+    if want.runners.as_ref().is_some_and(|list| !among(list, &run.runner)) {
+        return fail(format!("on a `{}` machine", shown(&run.runner)));
+    }
+    if want.own_tag {
+        let own = format!("refs/tags/{}", source.tag);
+        if run.reference.as_ref() != Some(&own) {
+            return fail(format!("of `{}`", shown(&run.reference)));
+        }
+        if run.commit.as_deref() != Some(source.commit.as_str()) {
+            return fail(format!("of commit `{}`", shown(&run.commit)));
+        }
+    }
+    let found = format!("{} {}", shown(&run.repository), shown(&run.reference));
+    notes.pass("workflow", wanted, found);
     Ok(())
 }
 
@@ -75,9 +149,15 @@ pub(super) fn provenance(
     notes: &mut Notes,
 ) -> Step<()> {
     let Some(want) = &rules.provenance else { return Ok(()) };
-    let fail = |why: String| Err(("provenance", Refusal::WrongProvenance(why)));
     let release = &signed.statement.predicate;
-    let found = named_statement::<Provenance>(policy, signed, evidence, PROVENANCE, "provenance")?;
+    let reference = format!("refs/tags/{}", release.source.tag);
+    let builders = want.builders.as_ref().map_or("any builder".into(), list);
+    let wanted = format!("built by {builders} from {reference}");
+    let fail =
+        |why: String| Err(failed("provenance", wanted.clone(), Refusal::WrongProvenance(why)));
+    let (kind, authorities) = (PROVENANCE, policy.authorities.as_slice());
+    let sought = Sought { kind, what: "provenance", authorities };
+    let found = named_statement::<Provenance>(sought, signed, evidence)?;
     let manifest = release.platforms.get(&question.platform);
     let Some(statement) = found.iter().find(|s| manifest.is_some_and(|m| s.is_about(m))) else {
         return fail("it speaks of another image".into());
@@ -86,9 +166,12 @@ pub(super) fn provenance(
     if built.build_type != BUILD_TYPE {
         return fail(format!("build type `{}`", built.build_type));
     }
-    let reference = format!("refs/tags/{}", release.source.tag);
-    if built.external_parameters.source.reference != reference {
-        return fail(format!("built from `{}`", built.external_parameters.source.reference));
+    let source = &built.external_parameters.source;
+    if source.reference != reference {
+        return fail(format!("built from `{}`", source.reference));
+    }
+    if want.sources.as_ref().is_some_and(|list| !list.contains(&source.uri)) {
+        return fail(format!("built from `{}`", source.uri));
     }
     let commit = release.source.commit.as_str();
     let sourced = built
@@ -102,6 +185,11 @@ pub(super) fn provenance(
     if want.builders.as_ref().is_some_and(|list| !list.contains(builder)) {
         return fail(format!("built by `{builder}`"));
     }
-    notes.pass("provenance", format!("built by {builder} from {reference}"));
+    notes.pass("provenance", wanted, format!("built by {builder} from {reference}"));
     Ok(())
+}
+
+/// Items for people.
+fn list<T: ToString>(items: impl IntoIterator<Item = T>) -> String {
+    items.into_iter().map(|item| item.to_string()).collect::<Vec<_>>().join(" or ")
 }

@@ -1,10 +1,13 @@
-//! Step 3 for images that others signed: a cosign signature by an authority of the policy.
+//! Step 3 for images that others signed: a signature, or the attestations that a policy names, by
+//! an authority of it.
 
-use super::{Notes, Step};
+use super::{
+    Notes, Step, failed, legacy,
+    open::{self, Miss},
+};
 use crate::{
-    bundle::{Bundle, Signed},
+    bundle::Bundle,
     evidence::Evidence,
-    key::PublicKey,
     policy::{Authority, AuthorityRule, Policy},
     refusal::Refusal,
     statement::{COSIGN_SIGN, STATEMENT_V1, Statement},
@@ -15,89 +18,139 @@ const STATEMENT_V0_1: &str = "https://in-toto.io/Statement/v0.1";
 
 type AnyStatement = Statement<serde::de::IgnoredAny>;
 
-/// What the bundles prove for one key.
+/// What an authority signed about an image.
 #[derive(Default)]
-struct Found {
-    /// Predicate types of statements about this image, signed by the key.
-    types: Vec<String>,
-    /// A bundle names the key, but does not verify.
-    altered: bool,
-    /// A statement of the key speaks of another image.
-    other_image: bool,
+pub(super) struct Found {
+    /// A signature of the image itself.
+    pub(super) signed: bool,
+    /// Predicate types of statements about it.
+    pub(super) types: Vec<String>,
+    /// Something of the authority's speaks of another image.
+    pub(super) other_image: bool,
+    /// The most telling reason why something was not opened.
+    pub(super) miss: Option<Miss>,
+}
+
+impl Found {
+    pub(super) fn missed(&mut self, miss: Miss) {
+        self.miss = Some(match self.miss.take() {
+            Some(before) => before.max(miss),
+            None => miss,
+        });
+    }
+
+    /// Takes in a statement that the authority signed.
+    pub(super) fn statement(&mut self, payload: &[u8], evidence: &Evidence) {
+        let Ok(statement) = serde_json::from_slice::<AnyStatement>(payload) else { return };
+        // cosign attests with the older version still; its signatures are of version 1.
+        let old = statement.kind == STATEMENT_V0_1 && statement.predicate_type != COSIGN_SIGN;
+        if statement.kind != STATEMENT_V1 && !old {
+            return;
+        }
+        if !statement.is_about(&evidence.requested.digest) {
+            self.other_image = true;
+        } else if statement.predicate_type == COSIGN_SIGN {
+            self.signed = true;
+        } else {
+            self.types.push(statement.predicate_type);
+        }
+    }
 }
 
 /// The authority that vouches, by name. Any one suffices (policy-controller's semantics).
 pub(super) fn vouched(policy: &Policy, evidence: &Evidence, notes: &mut Notes) -> Step<String> {
-    let bundles: Vec<Bundle> =
-        evidence.bundles.iter().filter_map(|bytes| Bundle::parse(bytes).ok()).collect();
-    let mut refusal = match bundles.is_empty() {
+    let bundles: Vec<(Bundle, &[u8])> = evidence
+        .bundles
+        .iter()
+        .filter_map(|bytes| Some((Bundle::parse(bytes).ok()?, bytes.as_slice())))
+        .collect();
+    let wanted: Vec<String> = policy.authorities.iter().map(wanted).collect();
+    let wanted = wanted.join(", or ");
+    let mut refusal = match bundles.is_empty() && evidence.legacy.is_empty() {
         true => Refusal::Unsigned,
         false => Refusal::WrongSigner,
     };
     for authority in &policy.authorities {
         match &authority.rule {
             AuthorityRule::Static { pass: true, .. } => {
-                notes.pass("signature", format!("`{}` passes everything", authority.name));
+                let found = format!("`{}` passes everything", authority.name);
+                notes.pass("signature", wanted, found);
                 return Ok(authority.name.clone());
             }
             AuthorityRule::Static { pass: false, message } => {
                 refusal = Refusal::Forbidden(message.clone());
             }
-            AuthorityRule::Key(key) => match by_key(authority, key, &bundles, evidence) {
-                Ok(()) => {
-                    notes.pass("signature", format!("`{}` with key {}", authority.name, key.id()));
-                    return Ok(authority.name.clone());
+            AuthorityRule::Key(_) | AuthorityRule::Keyless(_) => {
+                let found = look(authority, &bundles, evidence);
+                match suffices(authority, &found) {
+                    Ok(what) => {
+                        let found = format!("{what} by `{}`{}", authority.name, key(authority));
+                        notes.pass("signature", wanted, found);
+                        return Ok(authority.name.clone());
+                    }
+                    Err(Some(why)) => refusal = why,
+                    Err(None) => {}
                 }
-                Err(Some(why)) => refusal = why,
-                Err(None) => {}
-            },
+            }
         }
     }
-    Err(("signature", refusal))
+    Err(failed("signature", wanted, refusal))
 }
 
-/// `Err(None)`: this key has nothing to do with the image.
-fn by_key(
-    authority: &Authority,
-    key: &PublicKey,
-    bundles: &[Bundle],
-    evidence: &Evidence,
-) -> Result<(), Option<Refusal>> {
+/// Everything that the authority signed, in every form that counts.
+fn look(authority: &Authority, bundles: &[(Bundle, &[u8])], evidence: &Evidence) -> Found {
     let mut found = Found::default();
-    for bundle in bundles {
-        let payload = match bundle.verify([key]) {
-            Signed::By(_, payload) => payload,
-            Signed::Altered => {
-                found.altered = true;
-                continue;
+    if authority.formats.bundles() {
+        for (bundle, bytes) in bundles {
+            match open::by(authority, bundle, bytes) {
+                Ok((payload, _)) => found.statement(&payload, evidence),
+                Err(miss) => found.missed(miss),
             }
-            Signed::ByNobodyKnown => continue,
-        };
-        let Ok(statement) = serde_json::from_slice::<AnyStatement>(payload) else { continue };
-        // cosign attests with the older version still; its signatures are of version 1.
-        let old = statement.kind == STATEMENT_V0_1 && statement.predicate_type != COSIGN_SIGN;
-        if statement.kind != STATEMENT_V1 && !old {
-            continue;
-        }
-        if statement.is_about(&evidence.requested.digest) {
-            found.types.push(statement.predicate_type);
-        } else {
-            found.other_image = true;
         }
     }
-    let has = |kind: &str| found.types.iter().any(|found| found == kind);
-    if has(COSIGN_SIGN) {
-        return match authority.attestations.iter().find(|kind| !has(kind)) {
-            Some(_) => Err(Some(Refusal::NoEvidence("attestation"))),
-            None => Ok(()),
-        };
-    }
-    Err(match found.types.first() {
-        Some(kind) => Some(Refusal::AttestationOnly(kind.clone())),
-        None if found.altered => {
-            Some(Refusal::AlteredStatement("the signature does not fit".into()))
+    if authority.formats.legacy() {
+        for layer in &evidence.legacy {
+            legacy::look(authority, layer, evidence, &mut found);
         }
-        None if found.other_image => Some(Refusal::OtherImage),
-        None => None,
+    }
+    found
+}
+
+/// What was found to suffice. `Err(None)`: the authority has nothing to do with the image.
+fn suffices(authority: &Authority, found: &Found) -> Result<String, Option<Refusal>> {
+    let has = |kind: &String| found.types.contains(kind);
+    if !authority.attestations.is_empty() {
+        match authority.attestations.iter().find(|kind| !has(kind)) {
+            None => return Ok(format!("attested ({})", authority.attestations.join(", "))),
+            Some(_) if found.signed || !found.types.is_empty() => {
+                return Err(Some(Refusal::NoEvidence("attestation")));
+            }
+            Some(_) => {}
+        }
+    } else if found.signed {
+        return Ok("signed".into());
+    } else if let Some(kind) = found.types.first() {
+        return Err(Some(Refusal::AttestationOnly(kind.clone())));
+    }
+    Err(match &found.miss {
+        Some(Miss::Altered(why)) => Some(Refusal::AlteredStatement(why.clone())),
+        Some(Miss::NotProven(why)) => Some(Refusal::NotProven(why.clone().into())),
+        _ if found.other_image => Some(Refusal::OtherImage),
+        _ => None,
     })
+}
+
+fn wanted(authority: &Authority) -> String {
+    match &authority.rule {
+        AuthorityRule::Static { .. } => format!("nothing (`{}` is static)", authority.name),
+        _ if authority.attestations.is_empty() => format!("a signature by `{}`", authority.name),
+        _ => format!("attestations {} by `{}`", authority.attestations.join(", "), authority.name),
+    }
+}
+
+fn key(authority: &Authority) -> String {
+    match &authority.rule {
+        AuthorityRule::Key(rule) => format!(" with key {}", rule.key.id()),
+        _ => String::new(),
+    }
 }

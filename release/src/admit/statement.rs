@@ -1,12 +1,16 @@
 //! Step 3 for releases: the newest release statement of an authority about this image.
 
-use super::{Notes, Step};
+use super::{
+    Notes, Step, failed,
+    open::{self, Miss},
+};
 use crate::{
     Digest,
-    bundle::{Bundle, Signed},
+    bundle::Bundle,
     evidence::Evidence,
-    policy::{AuthorityRule, Policy},
+    policy::Policy,
     refusal::Refusal,
+    sigstore::Workflow,
     statement::{COSIGN_SIGN, RELEASE, ReleaseStatement, Statement, StatementError},
 };
 
@@ -19,6 +23,8 @@ pub struct SignedRelease<'a> {
     pub statement: ReleaseStatement,
     /// Digest of the bundle.
     pub bundle: Digest,
+    /// The CI run that signed it, when its certificate speaks of one.
+    pub workflow: Option<Workflow>,
 }
 
 /// Release statements among these bundles that an authority of the policy signed: what the
@@ -27,46 +33,40 @@ pub fn signed_releases<'a>(policy: &'a Policy, bundles: &[Vec<u8>]) -> Vec<Signe
     bundles.iter().filter_map(|bytes| open(policy, bytes).ok()).collect()
 }
 
-/// Why a bundle gives no release statement, from the least to the most telling.
-#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Miss {
-    Junk,
-    WrongSigner,
+/// Why a bundle gives no release statement.
+#[derive(Debug)]
+enum NoRelease {
+    Missed(Miss),
     OtherType(String),
-    Altered(String),
 }
 
-fn open<'a>(policy: &'a Policy, bytes: &[u8]) -> Result<SignedRelease<'a>, Miss> {
-    let bundle = Bundle::parse(bytes).map_err(|_| Miss::Junk)?;
-    let keyed = policy.authorities.iter().filter_map(|authority| match &authority.rule {
-        AuthorityRule::Key(key) => Some((authority.name.as_str(), key)),
-        AuthorityRule::Static { .. } => None,
-    });
-    let mut miss = Miss::WrongSigner;
-    for (authority, key) in keyed {
-        match bundle.verify([key]) {
-            Signed::By(_, payload) => {
-                return match ReleaseStatement::read(payload) {
-                    Ok(statement) => {
-                        Ok(SignedRelease { authority, statement, bundle: Digest::of(bytes) })
-                    }
-                    Err(StatementError::Type { found, .. }) => Err(Miss::OtherType(found)),
-                    Err(other) => Err(Miss::Altered(other.to_string())),
-                };
-            }
-            Signed::Altered => miss = Miss::Altered("the signature does not fit".into()),
-            Signed::ByNobodyKnown => {}
+fn open<'a>(policy: &'a Policy, bytes: &[u8]) -> Result<SignedRelease<'a>, NoRelease> {
+    let opened = match open::open(&policy.authorities, bytes) {
+        Ok(opened) => opened,
+        // A bundle of a stranger that is no release statement says nothing about this one.
+        Err(Miss::WrongSigner) if !claims_release(bytes) => {
+            return Err(NoRelease::Missed(Miss::Junk));
         }
+        Err(miss) => return Err(NoRelease::Missed(miss)),
+    };
+    match ReleaseStatement::read(&opened.payload) {
+        Ok(statement) => Ok(SignedRelease {
+            authority: &opened.authority.name,
+            statement,
+            bundle: Digest::of(bytes),
+            workflow: opened.workflow,
+        }),
+        Err(StatementError::Type { found, .. }) => Err(NoRelease::OtherType(found)),
+        Err(other) => Err(NoRelease::Missed(Miss::Altered(other.to_string()))),
     }
-    // A bundle of a stranger that is no release statement at all says nothing about this one.
+}
+
+/// Whether the bundle says that it holds a release statement, or nothing that can be read.
+fn claims_release(bytes: &[u8]) -> bool {
+    let Ok(bundle) = Bundle::parse(bytes) else { return false };
     let theirs: Result<Statement<serde::de::IgnoredAny>, _> =
         serde_json::from_slice(bundle.untrusted_payload());
-    match theirs {
-        Ok(theirs) if theirs.predicate_type != RELEASE && miss == Miss::WrongSigner => {
-            Err(Miss::Junk)
-        }
-        _ => Err(miss),
-    }
+    theirs.map_or(true, |theirs| theirs.predicate_type == RELEASE)
 }
 
 /// The newest one that speaks of the requested image.
@@ -77,6 +77,7 @@ pub(super) fn newest<'a>(
 ) -> Step<SignedRelease<'a>> {
     let mut best: Option<SignedRelease<'a>> = None;
     let mut miss = Miss::Junk;
+    let mut other_type = None;
     let mut other_image = false;
     for bytes in evidence.statements.iter().chain(&evidence.bundles) {
         match open(policy, bytes) {
@@ -89,26 +90,33 @@ pub(super) fn newest<'a>(
                     best = Some(signed);
                 }
             }
-            Err(why) => miss = miss.max(why),
+            Err(NoRelease::OtherType(kind)) => other_type = Some(kind),
+            Err(NoRelease::Missed(why)) => miss = miss.max(why),
         }
     }
+    let wanted = wanted(policy);
     if let Some(signed) = best {
         let release = &signed.statement.predicate;
-        notes.pass(
-            "statement",
-            format!(
-                "release {} ({} of {}) signed by `{}`",
-                release.counter, release.source.tag, release.source.repository, signed.authority
-            ),
+        let found = format!(
+            "release {} ({} of {}) signed by `{}`",
+            release.counter, release.source.tag, release.source.repository, signed.authority
         );
+        notes.pass("statement", wanted, found);
         return Ok(signed);
     }
-    let refusal = match miss {
+    let refusal = match (miss, other_type) {
         _ if other_image => Refusal::OtherImage,
-        Miss::Altered(why) => Refusal::AlteredStatement(why),
-        Miss::OtherType(kind) if kind != COSIGN_SIGN => Refusal::AttestationOnly(kind),
-        Miss::OtherType(_) | Miss::Junk => Refusal::Unsigned,
-        Miss::WrongSigner => Refusal::WrongSigner,
+        (Miss::Altered(why), _) => Refusal::AlteredStatement(why),
+        (Miss::NotProven(why), _) => Refusal::NotProven(why.into()),
+        (_, Some(kind)) if kind != COSIGN_SIGN => Refusal::AttestationOnly(kind),
+        (_, Some(_)) | (Miss::Junk, None) => Refusal::Unsigned,
+        (Miss::WrongSigner, None) => Refusal::WrongSigner,
     };
-    Err(("statement", refusal))
+    Err(failed("statement", wanted, refusal))
+}
+
+fn wanted(policy: &Policy) -> String {
+    let names: Vec<String> =
+        policy.authorities.iter().map(|authority| format!("`{}`", authority.name)).collect();
+    format!("a release statement about this image by {}", names.join(" or "))
 }

@@ -1,5 +1,8 @@
 //! Every check of the admission core, each proven by evidence that it must refuse.
 
+mod legacy;
+mod mutations;
+
 use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
@@ -28,6 +31,10 @@ impl Signer {
         Self { pair, key }
     }
 
+    fn sign(&self, bytes: &[u8]) -> Vec<u8> {
+        self.pair.sign(bytes).unwrap().as_bytes().to_vec()
+    }
+
     fn bundle(&self, statement: &Value) -> Vec<u8> {
         let sign = |pae: &[u8]| self.pair.sign(pae).map(|s| s.as_bytes().to_vec());
         seal(statement.to_string().as_bytes(), &self.key.hint(), sign).unwrap()
@@ -47,6 +54,8 @@ struct World {
     ours: Signer,
     stranger: Signer,
     image: ImageRef,
+    /// Who signs laps.
+    laps_by: Option<Signer>,
     platform: Platform,
     floor: Floor,
     now: &'static str,
@@ -107,6 +116,7 @@ impl World {
         Self {
             ours: Signer::new(),
             stranger: Signer::new(),
+            laps_by: None,
             image: "r.example/team/car:v1".parse().unwrap(),
             platform: Platform::LinuxArm64,
             floor: Floor(7),
@@ -145,7 +155,8 @@ drive:
         let mut release = self.release.clone();
         let mut named = BTreeMap::new();
         for (kind, predicate) in [(LAP, &self.lap), (PROVENANCE, &self.provenance)] {
-            let bundle = self.ours.bundle(&statement(kind, &about[1..], predicate.clone()));
+            let signer = self.laps_by.as_ref().filter(|_| kind == LAP).unwrap_or(&self.ours);
+            let bundle = signer.bundle(&statement(kind, &about[1..], predicate.clone()));
             let digest = Digest::of(&bundle);
             release["evidence"]
                 .as_array_mut()
@@ -159,14 +170,18 @@ drive:
             manifest: Some(self.manifests[&self.platform].clone()),
             config: Some(self.configs[&self.platform].clone()),
             bundles: vec![],
+            legacy: vec![],
             statements: vec![self.ours.bundle(&statement(RELEASE, &about, release))],
             named,
         }
     }
 
     fn judge(&self, evidence: &Evidence) -> Verdict {
-        let pem = self.ours.key.to_pem();
-        let policy = Policy::parse(&self.policy, &|_| Some(pem.clone())).unwrap();
+        let key = |name: &str| match name {
+            "laps" => self.laps_by.as_ref().map(|signer| signer.key.to_pem()),
+            _ => Some(self.ours.key.to_pem()),
+        };
+        let policy = Policy::parse(&self.policy, &key).unwrap();
         let question = Question {
             image: &self.image,
             platform: self.platform,
@@ -223,6 +238,13 @@ fn releases_that_say_the_wrong_thing() {
             w.manifests.insert(Platform::LinuxArm64, w.manifests[&x86].clone());
             w.release["platforms"]["linux/arm64"] = w.release["platforms"]["linux/amd64"].clone();
         }),
+        ("too-old", |w| w.policy.push_str("  maxAgeDays: 100\n")),
+        ("no-attestation", |w| w.policy.push_str("  evidence: ['https://cyclonedx.org/bom']\n")),
+        ("lap-failed", |w| w.policy = w.policy.replace("0.4 }", "0.4, seeds: [1, 77] }")),
+        ("lap-failed", |w| w.policy = w.policy.replace("0.4 }", "0.4, maxMeanAbsCteM: 0.001 }")),
+        ("wrong-provenance", |w| {
+            w.policy = w.policy.replace("pitlane] }", "pitlane], sources: [git+https://x] }");
+        }),
         ("wrong-platform", |w| w.policy.push_str("  platforms: [linux/amd64]\n")),
         ("model-mismatch", |w| w.release["model"]["layer"] = json!(Digest::of("x"))),
         ("lap-of-another-image", |w| w.lap["sharesModel"] = json!({})),
@@ -259,6 +281,43 @@ fn releases_that_say_the_wrong_thing() {
         edit(&mut world);
         assert_eq!(&world.code(&world.evidence()), want, "case {number}");
     }
+}
+
+/// A key for laps signs laps and nothing else; a key for releases signs no laps then.
+#[test]
+fn laps_can_have_a_key_of_their_own() {
+    let mut world = World::new();
+    world.policy = world.policy.replace(
+        "maxAbsCteM: 0.4 }",
+        "maxAbsCteM: 0.4, authorities: [{ name: twin, key: { secretRef: { name: laps } } }] }",
+    );
+    world.laps_by = Some(Signer::new());
+    let good = world.evidence();
+    assert_eq!(world.code(&good), "admitted");
+
+    let lap_key = world.laps_by.replace(Signer::new()).unwrap();
+    assert_eq!(world.code(&good), "wrong-signer", "a lap by another key");
+    let ours = std::mem::replace(&mut world.ours, lap_key);
+    let by_lap_key = world.evidence();
+    world.laps_by = Some(std::mem::replace(&mut world.ours, ours));
+    assert_eq!(world.code(&by_lap_key), "wrong-signer", "a release by the lap key");
+}
+
+/// A policy that only warns makes no permission; it says what would be refused.
+#[test]
+fn a_warning_is_no_permission() {
+    let mut world = World::new();
+    world.policy = world.policy.replace("spec:", "spec:\n  mode: warn");
+    let mut evidence = world.evidence();
+    assert!(world.judge(&evidence).answer.is_ok());
+    evidence.statements.clear();
+    let verdict = world.judge(&evidence);
+    assert_eq!(verdict.answer.as_ref().unwrap_err().code(), "unsigned");
+    assert!(verdict.allowed());
+    evidence.top.push(b' ');
+    assert!(!world.judge(&evidence).allowed(), "other bytes than those named");
+    world.policy = world.policy.replace("mode: warn", "mode: enforce");
+    assert!(!world.judge(&evidence).allowed());
 }
 
 /// Changes after signing: what an attacker between the signer and the car can do.
@@ -363,6 +422,10 @@ fn a_cosign_signature_suffices_where_nothing_more_is_asked() {
         "ours } }, attestations: [{ name: p, predicateType: https://slsa.dev/provenance/v1 }]",
     );
     evidence.bundles = vec![signature(&world.ours, COSIGN_SIGN, &about[..1])];
+    assert_eq!(world.code(&evidence), "no-attestation");
+    evidence.bundles.push(signature(&world.stranger, PROVENANCE, &about));
+    assert_eq!(world.code(&evidence), "no-attestation");
+    evidence.bundles.push(signature(&world.ours, PROVENANCE, &about[1..]));
     assert_eq!(world.code(&evidence), "no-attestation");
     evidence.bundles.push(signature(&world.ours, PROVENANCE, &about));
     assert_eq!(world.code(&evidence), "admitted");

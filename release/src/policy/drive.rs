@@ -3,12 +3,12 @@
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::PolicyError;
+use super::{PolicyError, wire::AuthorityFile};
 use crate::{CarKind, Platform, RepoName};
 
 /// The rules of the `drive:` section. Where it is present, only releases with a release
 /// statement are admitted.
-#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct DriveRules {
     /// Which repositories' releases, for which kinds of car.
@@ -22,12 +22,22 @@ pub struct DriveRules {
     /// Whether a release must say when it expires.
     #[serde(default)]
     pub require_expiry: bool,
+    /// Most days since a release was issued; any age when absent.
+    #[serde(default)]
+    pub max_age_days: Option<u32>,
     /// Laps that must be proven.
     #[serde(default)]
     pub laps: Option<LapRules>,
     /// Provenance that must be there.
     #[serde(default)]
     pub provenance: Option<ProvenanceRules>,
+    /// The CI run that must have signed; only with `keyless` authorities.
+    #[serde(default)]
+    pub workflow: Option<WorkflowRules>,
+    /// Predicate types of further evidence that a release must name, signed by an authority:
+    /// `https://cyclonedx.org/bom`.
+    #[serde(default)]
+    pub evidence: Vec<String>,
 }
 
 /// A source of releases.
@@ -41,7 +51,7 @@ pub struct SourceRule {
 }
 
 /// What must have been driven in the twin.
-#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct LapRules {
     /// Tracks that must each have been driven.
@@ -51,6 +61,39 @@ pub struct LapRules {
     /// Largest distance from the centre line allowed, in metres.
     #[serde(default)]
     pub max_abs_cte_m: Option<f64>,
+    /// Largest mean distance from the centre line allowed, in metres.
+    #[serde(default)]
+    pub max_mean_abs_cte_m: Option<f64>,
+    /// Seeds that must each have been driven on each track: laps on a seed that the pipeline did
+    /// not choose by itself. Any when empty.
+    #[serde(default)]
+    pub seeds: Vec<u64>,
+    /// Who may sign laps, when that is another key than the one for releases. They vouch for
+    /// nothing else. The authorities of `spec` when empty.
+    #[serde(default)]
+    pub(super) authorities: Vec<AuthorityFile>,
+}
+
+/// The CI run that must have signed the release, by its certificate's claims (Fulcio extensions
+/// .1.11 to .1.20).
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct WorkflowRules {
+    /// Repositories whose runs count, as URLs: `https://github.com/team/car`.
+    pub repositories: Vec<String>,
+    /// Events that may have started it, e.g. `push`; any when absent.
+    #[serde(default)]
+    pub triggers: Option<Vec<String>>,
+    /// Whose machines may have run it, e.g. `github-hosted`; any when absent.
+    #[serde(default)]
+    pub runners: Option<Vec<String>>,
+    /// Whether the run must have been of the release's own tag and commit.
+    #[serde(default = "yes")]
+    pub own_tag: bool,
+}
+
+const fn yes() -> bool {
+    true
 }
 
 /// Who must have built it.
@@ -60,6 +103,9 @@ pub struct ProvenanceRules {
     /// `builder.id`s that are trusted; any when absent.
     #[serde(default)]
     pub builders: Option<Vec<String>>,
+    /// Sources that are trusted, as provenance writes them (`git+https://…`); any when absent.
+    #[serde(default)]
+    pub sources: Option<Vec<String>>,
 }
 
 impl DriveRules {
@@ -76,6 +122,15 @@ impl DriveRules {
         if self.platforms.as_ref().is_some_and(Vec::is_empty) {
             return fail("drive.platforms", "it is empty; leave it out to allow all");
         }
+        if self.max_age_days == Some(0) {
+            return fail("drive.maxAgeDays", "0 admits nothing; leave it out to allow any age");
+        }
+        if self.evidence.iter().any(|kind| !kind.contains(':')) {
+            return fail("drive.evidence", "want predicate types, which are URIs");
+        }
+        if self.workflow.as_ref().is_some_and(|workflow| workflow.repositories.is_empty()) {
+            return fail("drive.workflow.repositories", "it is empty; name a repository's URL");
+        }
         let Some(laps) = &self.laps else { return Ok(()) };
         if laps.min_laps == 0 {
             return fail("drive.laps.minLaps", "0 asks for nothing; leave `laps` out instead");
@@ -83,8 +138,13 @@ impl DriveRules {
         if laps.tracks.is_empty() {
             return fail("drive.laps.tracks", "it is empty; name a track");
         }
-        if laps.max_abs_cte_m.is_some_and(|limit| limit.is_nan() || limit <= 0.0) {
-            return fail("drive.laps.maxAbsCteM", "want a distance in metres above 0");
+        for (field, limit) in [
+            ("drive.laps.maxAbsCteM", laps.max_abs_cte_m),
+            ("drive.laps.maxMeanAbsCteM", laps.max_mean_abs_cte_m),
+        ] {
+            if limit.is_some_and(|limit| limit.is_nan() || limit <= 0.0) {
+                return fail(field, "want a distance in metres above 0");
+            }
         }
         Ok(())
     }

@@ -4,12 +4,24 @@
 //! car, the command line and a cluster, plus a top-level `drive:` section. Everything unknown or
 //! not supported is refused by name: a rule that is silently skipped is a hole.
 
+mod authority;
 mod drive;
+mod explain;
 mod glob;
+mod lint;
+mod resolve;
+mod unsupported;
 mod wire;
 
-pub use drive::{DriveRules, LapRules, ProvenanceRules, SourceRule};
+#[cfg(test)]
+pub(crate) mod tests;
+
+pub use authority::{Authority, AuthorityRule, Formats, KeyRule, KeylessRule};
+pub use drive::{DriveRules, LapRules, ProvenanceRules, SourceRule, WorkflowRules};
+pub use explain::explain;
 pub use glob::Glob;
+pub use lint::{Lint, lint};
+pub use resolve::Resolve;
 pub use wire::PolicyFile;
 
 use crate::{ImageRef, key::PublicKey};
@@ -17,7 +29,7 @@ use crate::{ImageRef, key::PublicKey};
 /// Largest policy file read (bytes).
 pub const MAX_POLICY: usize = 256 * 1024;
 
-/// A policy, checked and with its keys.
+/// A policy, checked and with its keys and trusted roots.
 #[derive(Debug)]
 pub struct Policy {
     /// `metadata.name`.
@@ -26,33 +38,23 @@ pub struct Policy {
     pub images: Vec<Glob>,
     /// Who may vouch for them; any one suffices.
     pub authorities: Vec<Authority>,
+    /// Who may sign laps and nothing else; `authorities` may when it is empty.
+    pub lap_authorities: Vec<Authority>,
+    /// What follows from a refusal.
+    pub mode: Mode,
     /// What a car asks beyond a signature.
     pub drive: Option<DriveRules>,
 }
 
-/// Someone who may vouch for an image.
-#[derive(Debug)]
-pub struct Authority {
-    /// Its name, for verdicts.
-    pub name: String,
-    /// How it vouches.
-    pub rule: AuthorityRule,
-    /// Statements of these predicate types must be there, signed by it as well.
-    pub attestations: Vec<String>,
-}
-
-/// How an authority vouches.
-#[derive(Debug)]
-pub enum AuthorityRule {
-    /// By signatures of a key.
-    Key(PublicKey),
-    /// Whatever was signed: always yes, or always no with this message.
-    Static {
-        /// Yes or no.
-        pass: bool,
-        /// What to tell people.
-        message: String,
-    },
+/// What follows when an image does not meet a policy.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Mode {
+    /// It is refused.
+    #[default]
+    Enforce,
+    /// People are told, and nothing is stopped. For labs and for trying a policy; no car takes
+    /// one.
+    Warn,
 }
 
 /// Why a policy cannot be used.
@@ -72,15 +74,17 @@ pub enum PolicyError {
     /// A key is named, not written out, and was not given.
     #[error("the policy names the key `{0}`: give it with --key {0}=FILE")]
     KeyMissing(String),
+    /// A trusted root is named and was not given.
+    #[error("the policy names the trusted root `{0}`: give it with --trusted-root {0}=FILE")]
+    RootMissing(String),
 }
 
 impl Policy {
-    /// Parses a policy. `key` resolves keys that the policy only names (`secretRef`): it gets the
-    /// name and gives the PEM text, if it is known.
-    pub fn parse(text: &str, key: &dyn Fn(&str) -> Option<String>) -> Result<Self, PolicyError> {
+    /// Parses a policy. `names` resolves what the policy only names: keys and trusted roots.
+    pub fn parse(text: &str, names: &(impl Resolve + ?Sized)) -> Result<Self, PolicyError> {
         let file: PolicyFile = crate::yaml::read(text, MAX_POLICY)
             .map_err(|error| PolicyError::Format(error.to_string()))?;
-        file.check(key)
+        file.check(&|name| names.key(name), &|name| names.root(name))
     }
 
     /// Whether it speaks of this image.
@@ -89,111 +93,19 @@ impl Policy {
         self.images.iter().any(|glob| names.iter().any(|name| glob.matches(name)))
     }
 
+    /// Who may sign laps.
+    pub fn lap_authorities(&self) -> &[Authority] {
+        match self.lap_authorities.is_empty() {
+            true => &self.authorities,
+            false => &self.lap_authorities,
+        }
+    }
+
     /// The keys of all its authorities.
     pub fn keys(&self) -> impl Iterator<Item = &PublicKey> {
         self.authorities.iter().filter_map(|authority| match &authority.rule {
-            AuthorityRule::Key(key) => Some(key),
-            AuthorityRule::Static { .. } => None,
+            AuthorityRule::Key(rule) => Some(&rule.key),
+            AuthorityRule::Keyless(_) | AuthorityRule::Static { .. } => None,
         })
-    }
-}
-
-#[cfg(test)]
-pub(crate) mod tests {
-    use super::*;
-
-    fn text(edit: &[(&str, &str)]) -> String {
-        let key = crate::policy::tests::pem().replace('\n', "\n          ");
-        let mut text = format!(
-            "apiVersion: policy.sigstore.dev/v1beta1
-kind: ClusterImagePolicy
-metadata:
-  name: demo
-spec:
-  images:
-    - glob: \"r.example/team/**\"
-  authorities:
-    - name: release
-      key:
-        data: |
-          {}
-drive:
-  sources:
-    - repository: team/donkeycar
-      carKinds: [donkeycar]
-  minimumCounter: 3
-  laps:
-    tracks: [generated_track]
-    minLaps: 3
-",
-            key.trim_end()
-        );
-        for (from, to) in edit {
-            assert!(text.contains(from), "{from}");
-            text = text.replacen(from, to, 1);
-        }
-        text
-    }
-
-    pub(crate) fn pem() -> String {
-        let pair = sigstore_crypto::KeyPair::generate_ecdsa_p256().unwrap();
-        PublicKey::from_spki(pair.public_key_der().unwrap().as_bytes()).unwrap().to_pem()
-    }
-
-    #[test]
-    fn a_policy_parses() {
-        let policy = Policy::parse(&text(&[]), &|_| None).unwrap();
-        assert!(policy.covers(&"r.example/team/donkeycar:v1".parse().unwrap()));
-        assert!(!policy.covers(&"r.example/other/donkeycar:v1".parse().unwrap()));
-        assert_eq!(policy.keys().count(), 1);
-        assert_eq!(policy.drive.unwrap().minimum_counter, 3);
-    }
-
-    #[test]
-    fn a_named_key_is_resolved_or_missed_by_name() {
-        let plain = text(&[]);
-        let data = plain.find("        data:").unwrap();
-        let drive = plain.find("drive:").unwrap();
-        let named = format!(
-            "{}        secretRef: {{ name: lab-key }}\n{}",
-            &plain[..data],
-            &plain[drive..]
-        );
-        let error = Policy::parse(&named, &|_| None).unwrap_err();
-        assert_eq!(error, PolicyError::KeyMissing("lab-key".into()));
-        let pem = pem();
-        assert!(Policy::parse(&named, &|n| (n == "lab-key").then(|| pem.clone())).is_ok());
-    }
-
-    #[test]
-    fn what_is_not_understood_is_refused() {
-        for (from, to, want) in [
-            ("kind: ClusterImagePolicy", "kind: Policy", "Policy"),
-            ("v1beta1", "v9", "v9"),
-            ("  images:", "  image:", "image"),
-            ("drive:", "drives:", "drives"),
-            ("minLaps", "minimumLaps", "minimumLaps"),
-            ("      key:", "      keyless: {}\n      key:", "keyless"),
-            ("BEGIN PUBLIC", "BEGIN PRIVATE", "key.data"),
-            ("r.example/team/**", "r.example/$(x)", "glob"),
-            ("metadata:\n  name: demo", "metadata:\n  name: \"\"", "metadata.name"),
-            ("  authorities:", "  mode: warn\n  authorities:", "mode"),
-            ("minLaps: 3", "minLaps: 0", "minLaps"),
-            ("carKinds: [donkeycar]", "carKinds: []", "carKinds"),
-            (
-                "    - name: release\n",
-                "    - name: release\n      attestations: [{ name: a, predicateType: b }]\n",
-                "spec.authorities",
-            ),
-            (
-                "    - name: release\n",
-                "    - { name: no, static: { action: fail } }\n    - name: release\n",
-                "spec.authorities",
-            ),
-            ("spec:", "spec:\n  policy: {type: cue, data: x}", "policy"),
-        ] {
-            let error = Policy::parse(&text(&[(from, to)]), &|_| None).unwrap_err().to_string();
-            assert!(error.contains(want), "{to}: {error}");
-        }
     }
 }

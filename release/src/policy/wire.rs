@@ -3,8 +3,13 @@
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::{Authority, AuthorityRule, DriveRules, Glob, Policy, PolicyError};
-use crate::key::PublicKey;
+use super::{
+    Authority, DriveRules, Glob, Mode, Policy, PolicyError,
+    unsupported::{CaCert, Elsewhere, Kms, Match, Namespace, Program},
+};
+use crate::sigstore::TrustRoot;
+
+mod check;
 
 /// A policy file: `ClusterImagePolicy` and `drive:`.
 #[derive(Debug, Deserialize, JsonSchema)]
@@ -52,6 +57,14 @@ struct Spec {
     authorities: Vec<AuthorityFile>,
     #[serde(default)]
     mode: Option<String>,
+    #[serde(default)]
+    #[schemars(skip)]
+    #[expect(dead_code, reason = "refused where it is read")]
+    policy: Option<Program>,
+    #[serde(default, rename = "match")]
+    #[schemars(skip)]
+    #[expect(dead_code, reason = "refused where it is read")]
+    resources: Option<Match>,
 }
 
 #[derive(Debug, Deserialize, JsonSchema)]
@@ -60,19 +73,30 @@ struct ImagePattern {
     glob: String,
 }
 
+/// Someone who may vouch, as it is written.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-struct AuthorityFile {
+pub(super) struct AuthorityFile {
     #[serde(default)]
     name: Option<String>,
     #[serde(default)]
     key: Option<KeyFile>,
+    #[serde(default)]
+    keyless: Option<KeylessFile>,
     #[serde(default, rename = "static")]
     fixed: Option<StaticFile>,
     #[serde(default)]
     attestations: Vec<AttestationFile>,
     #[serde(default)]
+    ctlog: Option<LogFile>,
+    #[serde(default)]
+    rfc3161timestamp: Option<StampFile>,
+    #[serde(default)]
     signature_format: Option<String>,
+    #[serde(default)]
+    #[schemars(skip)]
+    #[expect(dead_code, reason = "refused where it is read")]
+    source: Option<Elsewhere>,
 }
 
 #[derive(Debug, Deserialize, JsonSchema)]
@@ -84,12 +108,66 @@ struct KeyFile {
     secret_ref: Option<SecretRef>,
     #[serde(default)]
     hash_algorithm: Option<String>,
+    #[serde(default)]
+    #[schemars(skip)]
+    #[expect(dead_code, reason = "refused where it is read")]
+    kms: Option<Kms>,
 }
 
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 struct SecretRef {
     name: String,
+    #[serde(default)]
+    #[schemars(skip)]
+    #[expect(dead_code, reason = "refused where it is read")]
+    namespace: Option<Namespace>,
+}
+
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct KeylessFile {
+    #[serde(default)]
+    url: Option<String>,
+    #[serde(default)]
+    trust_root_ref: Option<String>,
+    #[serde(default)]
+    identities: Vec<IdentityFile>,
+    #[serde(default, rename = "insecureIgnoreSCT")]
+    insecure_ignore_sct: bool,
+    #[serde(default, rename = "ca-cert")]
+    #[schemars(skip)]
+    #[expect(dead_code, reason = "refused where it is read")]
+    ca_cert: Option<CaCert>,
+}
+
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct IdentityFile {
+    #[serde(default)]
+    issuer: Option<String>,
+    #[serde(default)]
+    issuer_reg_exp: Option<String>,
+    #[serde(default)]
+    subject: Option<String>,
+    #[serde(default)]
+    subject_reg_exp: Option<String>,
+}
+
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct LogFile {
+    #[serde(default)]
+    url: Option<String>,
+    #[serde(default)]
+    trust_root_ref: Option<String>,
+}
+
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct StampFile {
+    #[serde(default)]
+    trust_root_ref: Option<String>,
 }
 
 #[derive(Debug, Deserialize, JsonSchema)]
@@ -105,105 +183,8 @@ struct StaticFile {
 struct AttestationFile {
     name: String,
     predicate_type: String,
-}
-
-fn field(field: impl Into<String>, why: impl Into<String>) -> PolicyError {
-    PolicyError::Field { field: field.into(), why: why.into() }
-}
-
-impl PolicyFile {
-    pub(super) fn check(self, key: &dyn Fn(&str) -> Option<String>) -> Result<Policy, PolicyError> {
-        if self.metadata.name.is_empty() {
-            return Err(field("metadata.name", "it is empty; verdicts name the policy by it"));
-        }
-        if let Some(mode) = self.spec.mode.filter(|mode| mode != "enforce") {
-            return Err(field("spec.mode", format!("`{mode}` is not supported, only enforce")));
-        }
-        if self.spec.images.is_empty() || self.spec.authorities.is_empty() {
-            return Err(field("spec", "want at least one image pattern and one authority"));
-        }
-        let images = self.spec.images.iter().map(|pattern| {
-            pattern.glob.parse::<Glob>().map_err(|why| field("spec.images[].glob", why))
-        });
-        let images = images.collect::<Result<_, _>>()?;
-        let authorities = self.spec.authorities.into_iter().enumerate();
-        let authorities = authorities.map(|(n, file)| file.check(n, key));
-        let authorities = authorities.collect::<Result<Vec<_>, _>>()?;
-        if let Some(drive) = &self.drive {
-            drive.check()?;
-            let signing = |a: &Authority| {
-                matches!(a.rule, AuthorityRule::Key(_)) && a.attestations.is_empty()
-            };
-            if !authorities.iter().all(signing) {
-                let why = "with `drive:` every authority is a key without `attestations`: what \
-                           must be proven is said in `drive:`";
-                return Err(field("spec.authorities", why));
-            }
-            let any_key = authorities.iter().any(|a| matches!(a.rule, AuthorityRule::Key(_)));
-            if !any_key {
-                return Err(field("drive", "needs an authority with a key that signs releases"));
-            }
-        }
-        Ok(Policy { name: self.metadata.name, images, authorities, drive: self.drive })
-    }
-}
-
-impl AuthorityFile {
-    fn check(
-        self,
-        number: usize,
-        key: &dyn Fn(&str) -> Option<String>,
-    ) -> Result<Authority, PolicyError> {
-        let path = format!("spec.authorities[{number}]");
-        let name = self.name.unwrap_or_else(|| format!("authority-{number}"));
-        if let Some(format) = self.signature_format.filter(|format| format != "bundle") {
-            let why = format!("`{format}` is not supported, only bundle");
-            return Err(field(format!("{path}.signatureFormat"), why));
-        }
-        let rule = match (self.key, self.fixed) {
-            (Some(file), None) => AuthorityRule::Key(file.resolve(&path, key)?),
-            (None, Some(fixed)) if self.attestations.is_empty() => match fixed.action.as_str() {
-                "pass" => AuthorityRule::Static { pass: true, message: String::new() },
-                "fail" => {
-                    let message = fixed.message.unwrap_or_default();
-                    AuthorityRule::Static { pass: false, message }
-                }
-                other => {
-                    let why = format!("`{other}`, want pass or fail");
-                    return Err(field(format!("{path}.static.action"), why));
-                }
-            },
-            (None, Some(_)) => return Err(field(path, "static excludes attestations")),
-            _ => return Err(field(path, "want exactly one of key and static")),
-        };
-        let attestations = self.attestations.into_iter().map(|a| {
-            if a.predicate_type.is_empty() || a.name.is_empty() {
-                return Err(field(format!("{path}.attestations"), "name or type is empty"));
-            }
-            Ok(a.predicate_type)
-        });
-        Ok(Authority { name, rule, attestations: attestations.collect::<Result<_, _>>()? })
-    }
-}
-
-impl KeyFile {
-    fn resolve(
-        self,
-        path: &str,
-        key: &dyn Fn(&str) -> Option<String>,
-    ) -> Result<PublicKey, PolicyError> {
-        if let Some(other) = self.hash_algorithm.filter(|name| name != "sha256") {
-            let why = format!("`{other}` is not supported, only sha256");
-            return Err(field(format!("{path}.key.hashAlgorithm"), why));
-        }
-        let pem = match (self.data, self.secret_ref) {
-            (Some(data), None) => data,
-            (None, Some(secret)) => {
-                key(&secret.name).ok_or(PolicyError::KeyMissing(secret.name))?
-            }
-            _ => return Err(field(format!("{path}.key"), "want exactly one of data, secretRef")),
-        };
-        PublicKey::from_pem(&pem)
-            .map_err(|error| field(format!("{path}.key.data"), error.to_string()))
-    }
+    #[serde(default)]
+    #[schemars(skip)]
+    #[expect(dead_code, reason = "refused where it is read")]
+    policy: Option<Program>,
 }

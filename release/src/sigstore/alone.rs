@@ -1,7 +1,7 @@
 //! A managed key's signature with nothing beside it: no log entry, no timestamp.
 //!
 //! The library refuses these. The pipeline makes them, as does `cosign sign --key` without a log.
-//! Only [`LogRule::Optional`](super::LogRule) leads here.
+//! Only [`Witness::NONE`](super::Witness::NONE) leads here.
 
 use sigstore_crypto::{KeyAlgorithm, SigningScheme, verify_signature, verify_signature_prehashed};
 use sigstore_types::{

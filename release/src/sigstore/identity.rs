@@ -1,51 +1,82 @@
-//! `Expect`: who must have signed.
+//! `Expect`: who must have signed, and what must vouch for the time.
 
-use crate::key::PublicKey;
+use crate::{key::PublicKey, matcher::Matcher};
 
 /// Who must have signed a bundle. One of the two; a bundle of the other kind is refused.
 #[derive(Debug)]
 pub enum Expect {
-    /// Somebody with a certificate for this identity (keyless signing).
-    Identity(Identity),
+    /// Somebody with a certificate (keyless signing).
+    Keyless(Keyless),
     /// The holder of this key (managed key).
     Key {
         /// The key. The bundle's hint is never used to find it.
         key: PublicKey,
-        /// Whether a log must have the signature.
-        log: LogRule,
+        /// What must vouch for the signature.
+        witness: Witness,
     },
 }
 
-/// An identity that a certificate authority attested at signing time.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Identity {
-    /// The certificate's subject alternative name: a mail address or a URI.
-    pub san: San,
-    /// The OIDC issuer that vouched for it (Fulcio extensions .1.8 and .1.1), exactly.
-    pub issuer: String,
+/// Signers by certificate.
+#[derive(Clone, Debug)]
+pub struct Keyless {
+    /// Any one of them.
+    pub any_of: Vec<Identity>,
+    /// What must vouch for the signature.
+    pub witness: Witness,
+    /// Whether a certificate transparency log must have the certificate (SCT). Without it, an
+    /// authority could issue a certificate that nobody ever sees.
+    pub sct: bool,
 }
 
-/// How the subject alternative name is compared.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum San {
-    /// Byte for byte, upper and lower case included.
-    Exact(String),
+/// An identity that a certificate authority attested at signing time.
+#[derive(Clone, Debug)]
+pub struct Identity {
+    /// The certificate's subject alternative name: a mail address or a URI.
+    pub san: Matcher,
+    /// The OIDC issuer that vouched for it (Fulcio extensions .1.8 and .1.1).
+    pub issuer: Matcher,
 }
 
 impl Identity {
     /// Exactly this name, from exactly this issuer.
     pub fn exact(san: impl Into<String>, issuer: impl Into<String>) -> Self {
-        Self { san: San::Exact(san.into()), issuer: issuer.into() }
+        Self { san: Matcher::Exact(san.into()), issuer: Matcher::Exact(issuer.into()) }
     }
 }
 
-/// Whether a managed key's bundle needs an entry of a transparency log.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum LogRule {
-    /// A log of the trusted root must have it. An entry that somebody stripped is missed.
-    #[default]
-    Required,
-    /// It may come without. Entries and timestamps that it has must verify all the same.
-    Optional,
+impl Expect {
+    /// This identity, logged, with a certificate that was logged too: what public Sigstore gives.
+    pub fn identity(identity: Identity) -> Self {
+        let witness = Witness::default();
+        Self::Keyless(Keyless { any_of: vec![identity], witness, sct: true })
+    }
+
+    /// What must vouch for the signature.
+    pub(super) const fn witness(&self) -> Witness {
+        match self {
+            Self::Keyless(Keyless { witness, .. }) | Self::Key { witness, .. } => *witness,
+        }
+    }
+}
+
+/// What must vouch for a signature beside its signer. What a bundle has beyond it must verify all
+/// the same.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Witness {
+    /// A transparency log of the trusted root must have it: an entry that somebody stripped is
+    /// missed.
+    pub log: bool,
+    /// A timestamp authority of the trusted root must have stamped it (RFC 3161).
+    pub stamp: bool,
+}
+
+impl Default for Witness {
+    fn default() -> Self {
+        Self { log: true, stamp: false }
+    }
+}
+
+impl Witness {
+    /// Nobody. For keys alone; a certificate needs a proven time.
+    pub const NONE: Self = Self { log: false, stamp: false };
 }

@@ -16,14 +16,28 @@ use super::{
     wire::{Entry, Int, Wire},
 };
 
+/// What an entry has to prove.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Proof {
+    /// That it is in the log: an inclusion proof. Bundles have one.
+    Inclusion,
+    /// That the log promised to take it in. The old `.sig` and `.att` tags have no more.
+    Promise,
+}
+
 /// Checks every entry. Nothing here makes an entry good; each line may only refuse.
-pub(super) fn check(wire: &Wire, bundle: &Bundle, root: &TrustRoot) -> Result<(), BundleRefusal> {
+pub(super) fn check(
+    wire: &Wire,
+    bundle: &Bundle,
+    root: &TrustRoot,
+    proof: Proof,
+) -> Result<(), BundleRefusal> {
     let fields = &wire.verification_material.tlog_entries;
     let entries = &bundle.verification_material.tlog_entries;
     for (fields, entry) in fields.iter().zip(entries) {
         let (_, key) = log_of(entry, root)?;
         kind(entry)?;
-        times(fields, entry)?;
+        times(fields, entry, proof)?;
         copies(fields, entry)?;
         checkpoint(entry, key)?;
     }
@@ -83,10 +97,11 @@ fn kind(entry: &TransparencyLogEntry) -> Result<(), BundleRefusal> {
 /// An entry needs a proof: a promise alone, which bundles v0.1 allow, says only what the log
 /// meant to do. A time in it needs the promise that signs it. Rekor v2 has neither promises nor
 /// times (Rekor v2 client guide).
-fn times(fields: &Entry, entry: &TransparencyLogEntry) -> Result<(), BundleRefusal> {
+fn times(fields: &Entry, entry: &TransparencyLogEntry, proof: Proof) -> Result<(), BundleRefusal> {
     let promised = fields.inclusion_promise.is_some();
     let timed = fields.integrated_time.is_some_and(|time| time != Int(0));
-    if fields.inclusion_proof.is_none() {
+    let enough = proof == Proof::Promise && promised && timed;
+    if fields.inclusion_proof.is_none() && !enough {
         return Err(BundleRefusal::NotLogged("its entry has no inclusion proof".into()));
     }
     if is_v2(entry) && promised {

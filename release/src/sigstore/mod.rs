@@ -9,6 +9,7 @@
 //! - `chain`, `stamp`: certificates brought along are those of the trusted root, or are needed;
 //!   nothing unsigned in a timestamp
 //! - `alone`: a managed key's signature without any log, when the caller allows it
+//! - `legacy`, `first_intoto`: signatures from before bundles, in cosign's `.sig` and `.att` tags
 //!
 //! Sources: sigstore client specification (verification, steps 0 to 8), bundle and Rekor messages
 //! of the protobuf specs, C2SP signed-note, RFC 6962, RFC 3161.
@@ -21,8 +22,10 @@
 
 mod alone;
 mod chain;
+mod first_intoto;
 mod identity;
 mod json;
+mod legacy;
 mod log;
 mod refusal;
 mod root;
@@ -35,8 +38,9 @@ mod wire;
 #[cfg(test)]
 mod tests;
 
-pub use identity::{Expect, Identity, LogRule, San};
+pub use identity::{Expect, Identity, Keyless, Witness};
+pub use legacy::{DSSE_LAYER, LegacyKind, legacy_by_key, legacy_kind, verify_legacy};
 pub use refusal::BundleRefusal;
 pub use root::{MAX_TRUST_ROOT, TrustRoot};
-pub use verified::{BundleVerdict, Content, Signer, VerifiedBundle};
+pub use verified::{BundleVerdict, Content, Signer, VerifiedBundle, Workflow};
 pub use verify::{Subject, verify};

@@ -3,6 +3,8 @@
 use serde::Serialize;
 use sigstore_verify::{CertificateError, Error, TimestampError};
 
+use crate::refusal::Unproven;
+
 /// Why a bundle is refused. The codes are part of the command line's contract.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum BundleRefusal {
@@ -134,6 +136,12 @@ impl BundleRefusal {
                 "sign with a log, or allow a key's bundle without one (--allow-unlogged)"
             }
         }
+    }
+}
+
+impl From<BundleRefusal> for Unproven {
+    fn from(refusal: BundleRefusal) -> Self {
+        Self { code: refusal.code(), why: refusal.to_string(), hint: refusal.hint() }
     }
 }
 

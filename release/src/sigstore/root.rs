@@ -15,6 +15,7 @@ const MEDIA_TYPE: &str = "application/vnd.dev.sigstore.trustedroot";
 /// A trusted root, with its keys and certificates parsed. Make it once for many bundles.
 pub struct TrustRoot {
     pub(super) verifier: Verifier,
+    pub(super) trusted: TrustedRoot,
     /// The transparency logs' keys by log id, each with the time in which it counts.
     pub(super) logs: Keyring,
     /// The certificate authorities' certificates, roots and intermediates.
@@ -51,7 +52,8 @@ impl TrustRoot {
         let logs = root.rekor_keys().map_err(|error| fail(error.to_string()))?;
         let signers = root.certificate_authorities.iter().map(|authority| &authority.cert_chain);
         let stampers = root.timestamp_authorities.iter().map(|authority| &authority.cert_chain);
-        Ok(Self { verifier, logs, signers: parse(signers)?, stampers: parse(stampers)? })
+        let (signers, stampers) = (parse(signers)?, parse(stampers)?);
+        Ok(Self { verifier, trusted: root, logs, signers, stampers })
     }
 }
 

@@ -1,9 +1,10 @@
 //! What a verified bundle says, and the verdict with its checks.
 
 use serde::Serialize;
+use sigstore_crypto::x509::FulcioCiClaims;
 
 use super::refusal::BundleRefusal;
-use crate::{Digest, admit::Check};
+use crate::{Check, Digest};
 
 /// A bundle that verified. Only [`verify`](super::verify()) makes one.
 #[derive(Clone, Debug)]
@@ -11,6 +12,7 @@ pub struct VerifiedBundle {
     pub(super) subject: Digest,
     pub(super) content: Content,
     pub(super) signer: Signer,
+    pub(super) workflow: Option<Workflow>,
     pub(super) times: Vec<jiff::Timestamp>,
     pub(super) entries: usize,
 }
@@ -44,6 +46,48 @@ pub enum Signer {
     Key(Digest),
 }
 
+/// What a certificate says of the CI run that it was issued to (Fulcio's extensions
+/// 1.3.6.1.4.1.57264.1.9 to .22, `docs/oid-info.md` of sigstore/fulcio; GitHub fills them all).
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Workflow {
+    /// The repository that was built: a URL.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub repository: Option<String>,
+    /// The ref that was built: `refs/tags/…`.
+    #[serde(rename = "ref", skip_serializing_if = "Option::is_none")]
+    pub reference: Option<String>,
+    /// The commit that was built.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub commit: Option<String>,
+    /// The event that started it: `push`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub trigger: Option<String>,
+    /// Whose machine ran it: `github-hosted`, `self-hosted`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub runner: Option<String>,
+    /// The workflow file, with its ref.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub config: Option<String>,
+    /// The run's page.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub run: Option<String>,
+}
+
+impl Workflow {
+    pub(super) fn of(claims: &FulcioCiClaims) -> Self {
+        Self {
+            repository: claims.source_repository_uri.clone(),
+            reference: claims.source_repository_ref.clone(),
+            commit: claims.source_repository_digest.clone(),
+            trigger: claims.build_trigger.clone(),
+            runner: claims.runner_environment.clone(),
+            config: claims.build_config_uri.clone(),
+            run: claims.run_invocation_uri.clone(),
+        }
+    }
+}
+
 impl VerifiedBundle {
     /// SHA-256 of the artifact that it is about.
     pub const fn subject(&self) -> &Digest {
@@ -58,6 +102,11 @@ impl VerifiedBundle {
     /// Who signed.
     pub const fn signer(&self) -> &Signer {
         &self.signer
+    }
+
+    /// What the certificate says of the CI run that signed, when it was one.
+    pub const fn workflow(&self) -> Option<&Workflow> {
+        self.workflow.as_ref()
     }
 
     /// Every proven time of signing: timestamp authorities' and logs'. Empty only for a key

@@ -1,22 +1,23 @@
 //! `verify`: does this bundle prove that this signer signed this artifact?
 
+use sigstore_crypto::SubjectAltName;
 use sigstore_types::{
     Artifact, Bundle, DerPublicKey, Sha256Hash, SignatureContent, Statement,
     bundle::VerificationMaterialContent,
 };
-use sigstore_verify::{IdentityMatcher, PublicKeyVerificationPolicy, VerificationPolicy};
+use sigstore_verify::{PublicKeyVerificationPolicy, VerificationPolicy, VerificationResult};
 
 use super::{
     alone, chain,
-    identity::{Expect, LogRule, San},
+    identity::{Expect, Identity, Keyless, Witness},
     log,
     refusal::BundleRefusal,
     root::TrustRoot,
     stamp, statement,
-    verified::{BundleVerdict, Content, Signer, VerifiedBundle},
+    verified::{BundleVerdict, Content, Signer, VerifiedBundle, Workflow},
     wire::Wire,
 };
-use crate::{Digest, admit::Check, bundle::MAX_BUNDLE};
+use crate::{Check, Digest, bundle::MAX_BUNDLE};
 
 /// The artifact that was signed, or the subject of the signed statement.
 #[derive(Clone, Copy, Debug)]
@@ -51,76 +52,71 @@ pub fn verify(
     expect: &Expect,
     root: &TrustRoot,
 ) -> BundleVerdict {
+    verify_from(bundle, subject, expect, root, log::Proof::Inclusion)
+}
+
+/// The same, with what a log entry has to prove given: the old tags carry promises alone.
+pub(super) fn verify_from(
+    bundle: &[u8],
+    subject: Subject<'_>,
+    expect: &Expect,
+    root: &TrustRoot,
+    proof: log::Proof,
+) -> BundleVerdict {
     let mut checks = Vec::new();
-    let answer = judge(bundle, subject, expect, root, &mut checks).inspect_err(|refusal| {
-        let (check, found) = (refusal.check(), refusal.to_string());
-        checks.push(Check { check, passed: false, found });
-    });
+    let answer = parse(bundle)
+        .and_then(|parsed| judge(parsed, subject, expect, root, proof, &mut checks))
+        .inspect_err(|refusal| {
+            let (check, found) = (refusal.check(), refusal.to_string());
+            checks.push(Check::failed(check, found));
+        });
     BundleVerdict { answer, checks }
 }
 
 fn judge(
-    bytes: &[u8],
+    parsed: Parsed,
     subject: Subject<'_>,
     expect: &Expect,
     root: &TrustRoot,
+    proof: log::Proof,
     checks: &mut Vec<Check>,
 ) -> Result<VerifiedBundle, BundleRefusal> {
-    let mut pass = |check, found: String| checks.push(Check { check, passed: true, found });
-    let parsed = parse(bytes)?;
+    let mut pass = |check, found: String| checks.push(Check::passed(check, found));
     let Parsed { wire, bundle, statement } = &parsed;
     let entries = bundle.verification_material.tlog_entries.len();
-    pass(
-        "format",
-        format!("{}, {entries} log entries, {} timestamps", bundle.media_type, wire.stamps()),
-    );
+    let stamps = wire.stamps();
+    pass("format", format!("{}, {entries} log entries, {stamps} timestamps", bundle.media_type));
 
     fits(bundle, expect)?;
+    witnessed(expect.witness(), entries, stamps)?;
     chain::check(bundle, root)?;
     stamp::check(bundle, root)?;
-    log::check(wire, bundle, root)?;
-    let (signer, times) = match expect {
-        Expect::Identity(identity) => {
-            if entries == 0 {
-                return Err(BundleRefusal::NotLogged("the bundle has no log entry".into()));
-            }
-            let San::Exact(san) = &identity.san;
-            let san = IdentityMatcher::Exact(san.clone());
-            let policy = VerificationPolicy::new(san, identity.issuer.clone());
-            let result = root.verifier.verify(artifact(subject), bundle, &policy)?;
-            let found = result.identity().map(ToString::to_string);
-            let (Some(san), Some(issuer)) = (found, result.issuer().map(str::to_owned)) else {
-                return Err(BundleRefusal::Certificate("it names nobody".into()));
-            };
-            // The library says what it did; leaving a step out must not look like passing it.
-            if !(result.certificate_verified() && result.sct_verified() && result.tlog_verified()) {
-                return Err(BundleRefusal::Certificate("it was not verified in full".into()));
-            }
-            pass("certificate", "chain, use, times and log proof (SCT) hold".into());
+    log::check(wire, bundle, root, proof)?;
+    let (signer, workflow, times) = match expect {
+        Expect::Keyless(keyless) => {
+            let result = by_certificate(bundle, subject, keyless, root, entries)?;
+            let (san, issuer) = named(&result, keyless)?;
+            let sct = if keyless.sct { "log proof (SCT)" } else { "no log proof was asked for" };
+            pass("certificate", format!("chain, use and times hold; {sct}"));
             pass("identity", format!("{san}, attested by {issuer}"));
-            (Signer::Identity { san, issuer }, result.verified_timestamps().to_vec())
+            let workflow = result.certificate().map(|found| Workflow::of(&found.ci_claims));
+            (Signer::Identity { san, issuer }, workflow, result.verified_timestamps().to_vec())
         }
-        Expect::Key { key, log } => {
+        Expect::Key { key, .. } => {
             let spki = DerPublicKey::from_bytes(key.spki());
-            let times = match (entries, wire.stamps(), log) {
-                (0, _, LogRule::Required) => {
-                    return Err(BundleRefusal::NotLogged("the bundle has no log entry".into()));
+            let times = if entries == 0 && stamps == 0 {
+                alone::verify(bundle, statement.as_ref(), &spki, subject)?;
+                Vec::new()
+            } else {
+                let mut policy = PublicKeyVerificationPolicy::new(spki);
+                if entries == 0 {
+                    policy = policy.skip_tlog_unsafe();
                 }
-                (0, 0, LogRule::Optional) => {
-                    alone::verify(bundle, statement.as_ref(), &spki, subject)?;
-                    Vec::new()
-                }
-                _ => {
-                    let mut policy = PublicKeyVerificationPolicy::new(spki);
-                    if entries == 0 {
-                        policy = policy.skip_tlog_unsafe();
-                    }
-                    let result = root.verifier.verify(artifact(subject), bundle, &policy)?;
-                    result.verified_timestamps().to_vec()
-                }
+                let result = root.verifier.verify(artifact(subject), bundle, &policy)?;
+                result.verified_timestamps().to_vec()
             };
             pass("key", key.id().to_string());
-            (Signer::Key(key.id()), times)
+            (Signer::Key(key.id()), None, times)
         }
     };
     log::in_its_time(bundle, &times, root)?;
@@ -134,7 +130,69 @@ fn judge(
     pass("signature", "fits".into());
     let subject = subject.digest();
     pass("artifact", subject.to_string());
-    Ok(VerifiedBundle { subject, content: content(parsed), signer, times, entries })
+    let workflow = workflow.filter(|workflow| *workflow != Workflow::default());
+    Ok(VerifiedBundle { subject, content: content(parsed), signer, workflow, times, entries })
+}
+
+/// What must vouch for the signature must be there; whether it holds comes later.
+fn witnessed(want: Witness, entries: usize, stamps: usize) -> Result<(), BundleRefusal> {
+    if want.log && entries == 0 {
+        return Err(BundleRefusal::NotLogged("the bundle has no log entry".into()));
+    }
+    if want.stamp && stamps == 0 {
+        return Err(BundleRefusal::Time("the bundle has no timestamp of an authority".into()));
+    }
+    Ok(())
+}
+
+/// Everything about a certificate's signature but who the certificate names.
+fn by_certificate(
+    bundle: &Bundle,
+    subject: Subject<'_>,
+    keyless: &Keyless,
+    root: &TrustRoot,
+    entries: usize,
+) -> Result<VerificationResult, BundleRefusal> {
+    let mut policy = VerificationPolicy::any_identity();
+    if entries == 0 {
+        policy = policy.skip_tlog_unsafe();
+    }
+    if !keyless.sct {
+        policy = policy.skip_sct();
+    }
+    let result = root.verifier.verify(artifact(subject), bundle, &policy)?;
+    // The library says what it did; leaving a step out must not look like passing it.
+    let logged = result.tlog_verified() || entries == 0;
+    let certified = result.certificate_verified() && (result.sct_verified() || !keyless.sct);
+    if !(logged && certified) || result.verified_timestamps().is_empty() {
+        return Err(BundleRefusal::Certificate("it was not verified in full".into()));
+    }
+    Ok(result)
+}
+
+/// The name in the certificate, when it is one of those asked for.
+fn named(
+    result: &VerificationResult,
+    keyless: &Keyless,
+) -> Result<(String, String), BundleRefusal> {
+    let san = result.identity().map(SubjectAltName::as_str);
+    let (Some(san), Some(issuer)) = (san, result.issuer()) else {
+        return Err(BundleRefusal::Certificate("it names nobody".into()));
+    };
+    let wanted = |identity: &&Identity| identity.san.matches(san);
+    let all = |show: fn(&Identity) -> String| {
+        keyless.any_of.iter().map(show).collect::<Vec<_>>().join("` or `")
+    };
+    if !keyless.any_of.iter().any(|identity| wanted(&identity)) {
+        let want = all(|identity| identity.san.to_string());
+        return Err(BundleRefusal::WrongIdentity { want, found: san.to_owned() });
+    }
+    let mut named = keyless.any_of.iter().filter(wanted);
+    if !named.any(|identity| identity.issuer.matches(issuer)) {
+        let want = all(|identity| identity.issuer.to_string());
+        return Err(BundleRefusal::WrongIssuer { want, found: issuer.to_owned() });
+    }
+    Ok((san.to_owned(), issuer.to_owned()))
 }
 
 fn parse(bytes: &[u8]) -> Result<Parsed, BundleRefusal> {
@@ -157,8 +215,8 @@ fn fits(bundle: &Bundle, expect: &Expect) -> Result<(), BundleRefusal> {
     let by_key =
         matches!(bundle.verification_material.content, VerificationMaterialContent::PublicKey(_));
     match (expect, by_key) {
-        (Expect::Identity(_), false) | (Expect::Key { .. }, true) => Ok(()),
-        (Expect::Identity(_), true) => {
+        (Expect::Keyless(_), false) | (Expect::Key { .. }, true) => Ok(()),
+        (Expect::Keyless(_), true) => {
             Err(BundleRefusal::OtherMaterial { found: "signed with a key", want: "an identity" })
         }
         (Expect::Key { .. }, false) => {

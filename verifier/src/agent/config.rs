@@ -38,6 +38,10 @@ pub struct CarFile {
     /// Public keys that the policy only names.
     #[serde(default)]
     pub keys: std::collections::BTreeMap<String, PathBuf>,
+    /// Trusted roots (`trusted_root.json`) that the policy names; the one named `default` is for
+    /// policies that name none. The public-good instance's is built in.
+    #[serde(default)]
+    pub trusted_roots: std::collections::BTreeMap<String, PathBuf>,
     /// Registries (`host:port`) to speak plain HTTP to; those on loopback always are.
     #[serde(default)]
     pub plain_http: Vec<String>,
@@ -113,15 +117,22 @@ impl CarFile {
         let dir = std::path::absolute(file)?;
         let dir = dir.parent().unwrap_or(Path::new("/"));
         let own = [&mut parsed.state, &mut parsed.run, &mut parsed.policy];
-        own.into_iter().chain(parsed.keys.values_mut()).for_each(|path| *path = dir.join(&*path));
+        let named = parsed.keys.values_mut().chain(parsed.trusted_roots.values_mut());
+        own.into_iter().chain(named).for_each(|path| *path = dir.join(&*path));
         Ok(parsed)
     }
 
-    /// The keys, for reading the policy.
+    /// The keys and trusted roots, for reading the policy.
     pub fn keys(&self) -> Keys {
         let mut keys = Keys::default();
         for (name, file) in &self.keys {
             keys.add(&format!("{name}={}", file.display()));
+        }
+        for (name, file) in &self.trusted_roots {
+            match name.as_str() {
+                "default" => keys.add_root(&file.display().to_string()),
+                name => keys.add_root(&format!("{name}={}", file.display())),
+            }
         }
         keys
     }

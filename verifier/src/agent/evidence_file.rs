@@ -68,6 +68,7 @@ pub fn load(dir: &Path, statement: &Digest) -> anyhow::Result<Evidence> {
         manifest: saved.manifest.map(hex::decode).transpose()?,
         config: saved.config.map(hex::decode).transpose()?,
         bundles: Vec::new(),
+        legacy: Vec::new(),
         statements: saved.statements.iter().map(hex::decode).collect::<Result<_, _>>()?,
         named: named.collect::<anyhow::Result<_>>()?,
     })

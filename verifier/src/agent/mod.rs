@@ -27,7 +27,7 @@ use std::{
 
 use anyhow::Context as _;
 use pitlane_fetch::{Registry, RegistryOptions, Source};
-use pitlane_release::{Evidence, Platform, Policy, Verified};
+use pitlane_release::{Evidence, Platform, Policy, Verified, policy::Mode};
 use tokio::task::JoinHandle;
 
 use self::{
@@ -72,6 +72,12 @@ impl Agent {
     /// Opens everything; clears what an agent that was killed left running.
     pub fn open(config: CarFile) -> anyhow::Result<Self> {
         let policy = config.keys().policy(&config.policy)?;
+        if policy.mode == Mode::Warn {
+            let file = config.policy.display();
+            anyhow::bail!(
+                "{file}: field `spec.mode`: a car takes no policy that only warns; write enforce"
+            );
+        }
         one_order(&policy).with_context(|| config.policy.display().to_string())?;
         let platform = Platform::host().context("releases are made for amd64 and arm64 only")?;
         let options = RegistryOptions { plain_http: config.plain_http.clone(), credentials: None };

@@ -5,12 +5,16 @@ use std::{io::Write as _, path::PathBuf, process::ExitCode, time::Instant};
 use anyhow::{Context as _, bail};
 use pitlane_fetch::{Credentials, Layout, Registry, RegistryOptions, Source, gather};
 use pitlane_release::{
-    Digest, Floor, ImageRef, Platform, Question, Refusal, Verdict, Verified, admit,
+    Check, Digest, Floor, ImageRef, Platform, Question, Refusal, Verdict, Verified, admit,
+    vsa::{self, Judged},
 };
 use sha2::Digest as _;
 
 use super::Output;
 use crate::{keys::Keys, report::Report};
+
+/// `verifier.id` of summaries that this program writes.
+const VERIFIER: &str = "https://pitlane.dev/verifier";
 
 /// Judge an image by a policy.
 #[derive(Debug, clap::Args)]
@@ -19,7 +23,8 @@ Examples:
   pitlane-verifier check 127.0.0.1:5000/team/donkeycar:v1.0.0 --policy policies/donkeycar.yaml \\
       --key keys/release.pub
   pitlane-verifier check r.example/team/car@sha256:… --policy p.yaml --key lab=lab.pub --output json
-  pitlane-verifier check r.example/team/car:v1 --policy p.yaml --layout /media/usb --offline")]
+  pitlane-verifier check r.example/team/car:v1 --policy p.yaml --layout /media/usb --offline
+  pitlane-verifier check r.example/team/car:v1 --policy policies/keyless.yaml --trusted-root root.json")]
 pub(super) struct Args {
     /// REGISTRY/NAME with a tag or a digest.
     image: ImageRef,
@@ -29,6 +34,10 @@ pub(super) struct Args {
     /// A public key that the policy only names: FILE, or NAME=FILE; may be repeated.
     #[arg(long)]
     key: Vec<String>,
+    /// A trusted root that the policy names, or for one that names none: FILE, or NAME=FILE.
+    /// Keyless signatures are verified by it; the public-good instance's is built in.
+    #[arg(long, value_name = "FILE")]
+    trusted_root: Vec<String>,
     /// The platform; this machine's when absent.
     #[arg(long)]
     platform: Option<Platform>,
@@ -50,14 +59,22 @@ pub(super) struct Args {
     /// User name for the registry; the password comes from `PITLANE_REGISTRY_PASSWORD`.
     #[arg(long)]
     user: Option<String>,
+    /// Write the verdict as a SLSA verification summary (an unsigned in-toto statement).
+    #[arg(long, value_name = "FILE")]
+    vsa: Option<PathBuf>,
     /// How to print the verdict.
     #[arg(long, value_enum, default_value_t)]
     output: Output,
 }
 
 pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
-    // One thread: the work is a handful of small requests, one after another.
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    // One thread: the work is a handful of small requests, one after another. Without a network
+    // there is nothing to wait for, and no socket is opened, not even the runtime's own.
+    let mut runtime = tokio::runtime::Builder::new_current_thread();
+    if args.layout.is_none() {
+        runtime.enable_all();
+    }
+    let runtime = runtime.build()?;
     runtime.block_on(check(args))
 }
 
@@ -65,7 +82,8 @@ async fn check(args: &Args) -> anyhow::Result<ExitCode> {
     let began = Instant::now();
     let mut keys = Keys::default();
     args.key.iter().for_each(|key| keys.add(key));
-    let policy = keys.policy(&args.policy)?;
+    args.trusted_root.iter().for_each(|root| keys.add_root(root));
+    let (policy, text) = keys.policy_and_text(&args.policy)?;
     let Some(platform) = args.platform.or_else(Platform::host) else {
         bail!("say which --platform: releases are made for linux/amd64 and linux/arm64");
     };
@@ -73,13 +91,28 @@ async fn check(args: &Args) -> anyhow::Result<ExitCode> {
     let evidence = gather(&source, &policy, &args.image, platform)
         .await
         .with_context(|| format!("{}: could not decide", args.image))?;
-    let question = Question { image: &args.image, platform, floor: Floor(args.floor), now: now() };
+    let now = now();
+    let question = Question { image: &args.image, platform, floor: Floor(args.floor), now };
     let mut verdict = admit(&policy, &question, &evidence);
     if args.layers
         && let Ok(verified) = &verdict.answer
         && let Some(refusal) = altered_layer(&source, verified).await?
     {
         verdict = refused(verdict, refusal);
+    }
+    if let Some(file) = &args.vsa {
+        let name = args.policy.file_name().unwrap_or_default().to_string_lossy();
+        let digest = evidence.requested.digest;
+        let judged = Judged {
+            image: &args.image,
+            digest,
+            policy: &name,
+            policy_text: &text,
+            verifier: VERIFIER,
+            now,
+        };
+        let bytes = serde_json::to_vec(&vsa::summary(&judged, &verdict))?;
+        std::fs::write(file, bytes).with_context(|| format!("{}: not written", file.display()))?;
     }
     let ms = began.elapsed().as_secs_f64() * 1000.0;
     let image = args.image.to_string();
@@ -88,7 +121,7 @@ async fn check(args: &Args) -> anyhow::Result<ExitCode> {
         Output::Json => super::print_json(&report)?,
         Output::Text => std::io::stdout().lock().write_all(report.text().as_bytes())?,
     }
-    Ok(if verdict.answer.is_ok() { ExitCode::SUCCESS } else { ExitCode::from(10) })
+    Ok(if verdict.allowed() { ExitCode::SUCCESS } else { ExitCode::from(10) })
 }
 
 fn source(args: &Args) -> anyhow::Result<Source> {
@@ -124,8 +157,8 @@ async fn altered_layer(source: &Source, verified: &Verified) -> anyhow::Result<O
 }
 
 fn refused(mut verdict: Verdict, refusal: Refusal) -> Verdict {
-    let found = refusal.to_string();
-    verdict.checks.push(pitlane_release::admit::Check { check: "layers", passed: false, found });
+    let failed = Check::failed("layers", refusal.to_string()).hinting(refusal.hint());
+    verdict.checks.push(failed.wanting("the layers that the manifest names"));
     verdict.answer = Err(refusal);
     verdict
 }

@@ -4,6 +4,7 @@
 
 mod agent;
 mod check;
+mod policy;
 mod verify_bundle;
 
 use std::{io::Write as _, process::ExitCode};
@@ -36,6 +37,8 @@ struct Cli {
 enum Command {
     /// Judge an image by a policy.
     Check(check::Args),
+    /// Help with writing a policy: lint, explain, test.
+    Policy(policy::Args),
     /// Verify a sigstore bundle, offline.
     VerifyBundle(verify_bundle::Args),
     /// Run on the car: watch, admit, start, confirm.
@@ -54,6 +57,7 @@ pub fn main() -> ExitCode {
     let cli = Cli::parse();
     let result = match cli.command {
         Command::Check(args) => check::run(&args),
+        Command::Policy(args) => policy::run(&args),
         Command::VerifyBundle(args) => verify_bundle::run(&args),
         Command::Agent(args) => {
             log(&cli.log);

@@ -18,8 +18,8 @@ use pitlane_release::{
     bundle::MAX_BUNDLE,
     key::{MAX_PEM, PublicKey},
     sigstore::{
-        BundleRefusal, BundleVerdict, Content, Expect, Identity, LogRule, MAX_TRUST_ROOT, Signer,
-        Subject, TrustRoot, VerifiedBundle, verify,
+        BundleRefusal, BundleVerdict, Content, Expect, Identity, MAX_TRUST_ROOT, Signer, Subject,
+        TrustRoot, VerifiedBundle, Witness, Workflow, verify,
     },
 };
 use serde::Serialize;
@@ -104,19 +104,19 @@ fn trust(args: &Args) -> anyhow::Result<Result<(Expect, TrustRoot), BundleRefusa
     let expect = match (&args.key, &args.certificate_identity, &args.certificate_oidc_issuer) {
         (Some(file), None, None) => {
             let pem = read(file, MAX_PEM)?;
-            let log = if args.allow_unlogged { LogRule::Optional } else { LogRule::Required };
+            let witness = if args.allow_unlogged { Witness::NONE } else { Witness::default() };
             PublicKey::from_pem(&String::from_utf8_lossy(&pem))
-                .map(|key| Expect::Key { key, log })
+                .map(|key| Expect::Key { key, witness })
                 .map_err(|error| BundleRefusal::UnusableKey(error.to_string()))
         }
-        (None, Some(san), Some(issuer)) => Ok(Expect::Identity(Identity::exact(san, issuer))),
+        (None, Some(san), Some(issuer)) => Ok(Expect::identity(Identity::exact(san, issuer))),
         _ => bail!("say --key, or --certificate-identity with --certificate-oidc-issuer"),
     };
     Ok(expect.and_then(|expect| Ok((expect, root?))))
 }
 
 fn refused(refusal: BundleRefusal) -> BundleVerdict {
-    let check = Check { check: refusal.check(), passed: false, found: refusal.to_string() };
+    let check = Check::failed(refusal.check(), refusal.to_string()).hinting(refusal.hint());
     BundleVerdict { answer: Err(refusal), checks: vec![check] }
 }
 
@@ -191,6 +191,9 @@ struct Report<'a> {
     artifact: Option<Digest>,
     #[serde(skip_serializing_if = "Option::is_none")]
     signer: Option<&'a Signer>,
+    /// What the certificate says of the CI run that signed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    workflow: Option<&'a Workflow>,
     #[serde(skip_serializing_if = "Option::is_none")]
     predicate_type: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -209,6 +212,7 @@ impl<'a> Report<'a> {
             verified: verified.is_some(),
             artifact: verified.map(|verified| *verified.subject()),
             signer: verified.map(VerifiedBundle::signer),
+            workflow: verified.and_then(VerifiedBundle::workflow),
             predicate_type: verified.and_then(|verified| match verified.content() {
                 Content::Statement { predicate_type, .. } => Some(predicate_type.as_str()),
                 Content::Message => None,

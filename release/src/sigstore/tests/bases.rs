@@ -10,7 +10,7 @@ use serde_json::Value;
 use crate::{
     Digest,
     key::PublicKey,
-    sigstore::{BundleVerdict, Expect, Identity, LogRule, Subject, TrustRoot, verify},
+    sigstore::{BundleVerdict, Expect, Identity, Subject, TrustRoot, Witness, verify},
 };
 
 /// The suite's defaults (`test/client.py`).
@@ -59,10 +59,10 @@ impl Base {
         };
         let expect = match text("key.pub") {
             Some(pem) => {
-                Expect::Key { key: PublicKey::from_pem(&pem).unwrap(), log: LogRule::Required }
+                Expect::Key { key: PublicKey::from_pem(&pem).unwrap(), witness: Witness::default() }
             }
             None => {
-                Expect::Identity(Identity::exact(or("identity", IDENTITY), or("issuer", ISSUER)))
+                Expect::identity(Identity::exact(or("identity", IDENTITY), or("issuer", ISSUER)))
             }
         };
         let root = match text("trusted_root.json") {

@@ -12,7 +12,8 @@ use super::{
 use crate::{
     Digest,
     key::PublicKey,
-    sigstore::{Expect, Identity, LogRule, San, Subject},
+    matcher::{Matcher, Pattern},
+    sigstore::{Expect, Identity, Keyless, Subject, Witness},
 };
 
 /// Changes the bundle, and says whether it could.
@@ -305,7 +306,9 @@ fn texts_that_are_no_bundle_are_refused() {
 fn other_signers_and_artifacts_are_refused() {
     for base in bases() {
         let mut others: Vec<Expect> = Vec::new();
-        if let Expect::Identity(Identity { san: San::Exact(san), issuer }) = &base.expect {
+        if let Expect::Keyless(Keyless { any_of, .. }) = &base.expect {
+            let (san, issuer) = (any_of[0].san.to_string(), any_of[0].issuer.to_string());
+            let (san, issuer) = (san.as_str(), issuer.as_str());
             for san in [
                 format!("{san}x"),
                 format!("x{san}"),
@@ -318,25 +321,51 @@ fn other_signers_and_artifacts_are_refused() {
                 format!(" {san}"),
                 String::new(),
             ] {
-                others.push(Expect::Identity(Identity::exact(san, issuer)));
+                others.push(Expect::identity(Identity::exact(san, issuer)));
             }
             for issuer in [format!("{issuer}/"), issuer.to_uppercase(), ".*".into(), String::new()]
             {
-                others.push(Expect::Identity(Identity::exact(san, issuer)));
+                others.push(Expect::identity(Identity::exact(san, issuer)));
+            }
+            let pattern = |text: &str| Matcher::Pattern(Pattern::new(text).unwrap());
+            for (san, issuer) in [
+                (pattern(&san[1..].replace('.', "\\.")), Matcher::Exact(issuer.into())),
+                (pattern("[a-z]+@nobody"), pattern(".*")),
+                (pattern(".*"), pattern("https://nobody/.*")),
+            ] {
+                let (any_of, witness) = (vec![Identity { san, issuer }], Witness::default());
+                others.push(Expect::Keyless(Keyless { any_of, witness, sct: true }));
             }
             // A key cannot stand in for a certificate, not even the certificate's own.
             let key = sigstore_crypto::KeyPair::generate_ecdsa_p256().unwrap();
             let key = PublicKey::from_spki(key.public_key_der().unwrap().as_bytes()).unwrap();
-            others.push(Expect::Key { key, log: LogRule::Optional });
+            others.push(Expect::Key { key, witness: Witness::NONE });
         } else {
             let key = sigstore_crypto::KeyPair::generate_ecdsa_p256().unwrap();
             let key = PublicKey::from_spki(key.public_key_der().unwrap().as_bytes()).unwrap();
-            others.push(Expect::Key { key, log: LogRule::Required });
-            others.push(Expect::Identity(Identity::exact("a@b.example", "https://b.example")));
+            others.push(Expect::Key { key, witness: Witness::default() });
+            others.push(Expect::identity(Identity::exact("a@b.example", "https://b.example")));
         }
         for other in &others {
             let verdict = base.verify_as(base.subject(), other);
             assert!(verdict.answer.is_err(), "{}: {other:?}", base.name);
+        }
+        if let Expect::Keyless(Keyless { any_of, .. }) = &base.expect {
+            // Several identities: any one suffices, but name and issuer belong together.
+            let good = any_of[0].clone();
+            let stranger = Identity::exact("a@b.example", "https://b.example");
+            let crossed = [
+                Identity { san: good.san.clone(), issuer: stranger.issuer.clone() },
+                Identity { san: stranger.san.clone(), issuer: good.issuer.clone() },
+            ];
+            let expect = |any_of: &[Identity]| {
+                let (any_of, witness) = (any_of.to_vec(), Witness::default());
+                Expect::Keyless(Keyless { any_of, witness, sct: true })
+            };
+            let verdict = base.verify_as(base.subject(), &expect(&[stranger, good]));
+            assert!(verdict.answer.is_ok(), "{}", base.name);
+            let verdict = base.verify_as(base.subject(), &expect(&crossed));
+            assert_eq!(verdict.answer.unwrap_err().code(), "wrong-issuer", "{}", base.name);
         }
         for subject in [Subject::Bytes(b"other"), Subject::Digest(Digest::of("other"))] {
             let verdict = base.verify_as(subject, &base.expect);
@@ -377,7 +406,7 @@ fn a_key_without_a_log() {
     };
     let Expect::Key { key, .. } = &base.expect else { panic!("no key's bundle") };
     let key = PublicKey::from_spki(key.spki()).unwrap();
-    let optional = Expect::Key { key, log: LogRule::Optional };
+    let optional = Expect::Key { key, witness: Witness::NONE };
     let run = |bundle: &Value, subject| {
         let root = crate::sigstore::TrustRoot::public_good().unwrap();
         crate::sigstore::verify(bundle.to_string().as_bytes(), subject, &optional, &root).answer

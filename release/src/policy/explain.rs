@@ -1,0 +1,133 @@
+//! A policy in plain words, for people who did not write it.
+
+use super::{Authority, AuthorityRule, DriveRules, Formats, LapRules, Mode, Policy};
+
+/// What the policy asks for, a line each.
+pub fn explain(policy: &Policy) -> Vec<String> {
+    let globs: Vec<String> = policy.images.iter().map(ToString::to_string).collect();
+    let mut lines = vec![
+        format!("policy `{}`", policy.name),
+        format!("speaks of images {}", globs.join(" and ")),
+        match policy.mode {
+            Mode::Enforce => "refuses what does not meet it".into(),
+            Mode::Warn => {
+                "only warns: nothing is stopped, except that a car takes no such policy".into()
+            }
+        },
+    ];
+    let any = if policy.authorities.len() > 1 { "any one of these vouches:" } else { "vouches:" };
+    lines.push(any.into());
+    lines.extend(policy.authorities.iter().map(|one| format!("  - {}", authority(one))));
+    match &policy.drive {
+        Some(rules) => drive(policy, rules, &mut lines),
+        None => lines.push("nothing more: no order, no laps, no source".into()),
+    }
+    lines
+}
+
+fn authority(one: &Authority) -> String {
+    let who = match &one.rule {
+        AuthorityRule::Static { pass: true, .. } => {
+            return format!("`{}`: everything passes", one.name);
+        }
+        AuthorityRule::Static { pass: false, message } => {
+            return format!("`{}`: nothing passes ({message})", one.name);
+        }
+        AuthorityRule::Key(rule) => {
+            let (mut text, key) = (String::new(), rule.key.id());
+            if let Some((witness, _)) = &rule.witness {
+                text = witnesses(witness.log, witness.stamp);
+            }
+            format!("key {key}{text}")
+        }
+        AuthorityRule::Keyless(rule) => match rule.keyless() {
+            Some(keyless) => {
+                let names: Vec<String> = keyless
+                    .any_of
+                    .iter()
+                    .map(|identity| format!("{} (attested by {})", identity.san, identity.issuer))
+                    .collect();
+                let sct = if keyless.sct { "" } else { ", its certificate logged or not" };
+                let witnesses = witnesses(keyless.witness.log, keyless.witness.stamp);
+                format!("{}{witnesses}{sct}", names.join(" or "))
+            }
+            None => "nobody".into(),
+        },
+    };
+    let what = match one.attestations.as_slice() {
+        [] => "signs the image".to_owned(),
+        kinds => format!("attests {}", kinds.join(" and ")),
+    };
+    let form = match one.formats {
+        Formats::Any => "",
+        Formats::Bundle => ", in a bundle",
+        Formats::Legacy => ", under a .sig or .att tag",
+    };
+    format!("`{}`: {who} {what}{form}", one.name)
+}
+
+fn witnesses(log: bool, stamp: bool) -> String {
+    match (log, stamp) {
+        (true, true) => ", in a transparency log and stamped,".into(),
+        (true, false) => ", in a transparency log,".into(),
+        (false, true) => ", stamped,".into(),
+        (false, false) => String::new(),
+    }
+}
+
+fn drive(policy: &Policy, rules: &DriveRules, lines: &mut Vec<String>) {
+    lines.push("and a release statement by one of them that says:".into());
+    for source in &rules.sources {
+        let kinds: Vec<String> = source.car_kinds.iter().map(ToString::to_string).collect();
+        lines.push(format!("  - from {} for {}", source.repository, kinds.join(" or ")));
+    }
+    if let Some(platforms) = &rules.platforms {
+        let names: Vec<String> = platforms.iter().map(ToString::to_string).collect();
+        lines.push(format!("  - on {}", names.join(" or ")));
+    }
+    lines.push(format!(
+        "  - counter {} or more, and not below what the car has confirmed",
+        rules.minimum_counter
+    ));
+    if rules.require_expiry {
+        lines.push("  - with an expiry that lies ahead".into());
+    }
+    if let Some(days) = rules.max_age_days {
+        lines.push(format!("  - at most {days} days old"));
+    }
+    if let Some(run) = &rules.workflow {
+        let own = if run.own_tag { ", for the release's own tag and commit" } else { "" };
+        lines.push(format!("  - signed by a CI run of {}{own}", run.repositories.join(" or ")));
+    }
+    if let Some(laps) = &rules.laps {
+        lines.push(format!("  - {}", self::laps(policy, laps)));
+    }
+    if let Some(provenance) = &rules.provenance {
+        let builders = provenance.builders.as_ref();
+        let who = builders.map_or("anybody".into(), |list| list.join(" or "));
+        lines.push(format!("  - built by {who}, from its own tag and commit"));
+    }
+    for kind in &rules.evidence {
+        lines.push(format!("  - with evidence of type {kind}"));
+    }
+}
+
+fn laps(policy: &Policy, laps: &LapRules) -> String {
+    let mut text =
+        format!("drove {} laps or more on {}", laps.min_laps, laps.tracks.join(" and on "));
+    if let Some(limit) = laps.max_abs_cte_m {
+        text += &format!(", never further than {limit} m from the centre line");
+    }
+    if let Some(limit) = laps.max_mean_abs_cte_m {
+        text += &format!(", {limit} m in the mean");
+    }
+    if !laps.seeds.is_empty() {
+        let seeds: Vec<String> = laps.seeds.iter().map(u64::to_string).collect();
+        text += &format!(", with each of the seeds {}", seeds.join(", "));
+    }
+    if !policy.lap_authorities.is_empty() {
+        let who: Vec<String> = policy.lap_authorities.iter().map(authority).collect();
+        text += &format!("; laps are signed by {}", who.join(" or "));
+    }
+    text
+}

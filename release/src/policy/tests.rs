@@ -1,0 +1,95 @@
+//! The format: what parses, and what is refused by name.
+
+use super::*;
+
+fn text(edit: &[(&str, &str)]) -> String {
+    let key = crate::policy::tests::pem().replace('\n', "\n          ");
+    let mut text = format!(
+        "apiVersion: policy.sigstore.dev/v1beta1
+kind: ClusterImagePolicy
+metadata:
+  name: demo
+spec:
+  images:
+    - glob: \"r.example/team/**\"
+  authorities:
+    - name: release
+      key:
+        data: |
+          {}
+drive:
+  sources:
+    - repository: team/donkeycar
+      carKinds: [donkeycar]
+  minimumCounter: 3
+  laps:
+    tracks: [generated_track]
+    minLaps: 3
+",
+        key.trim_end()
+    );
+    for (from, to) in edit {
+        assert!(text.contains(from), "{from}");
+        text = text.replacen(from, to, 1);
+    }
+    text
+}
+
+pub(crate) fn pem() -> String {
+    let pair = sigstore_crypto::KeyPair::generate_ecdsa_p256().unwrap();
+    PublicKey::from_spki(pair.public_key_der().unwrap().as_bytes()).unwrap().to_pem()
+}
+
+#[test]
+fn a_policy_parses() {
+    let policy = Policy::parse(&text(&[]), &|_: &str| None).unwrap();
+    assert!(policy.covers(&"r.example/team/donkeycar:v1".parse().unwrap()));
+    assert!(!policy.covers(&"r.example/other/donkeycar:v1".parse().unwrap()));
+    assert_eq!(policy.keys().count(), 1);
+    assert_eq!(policy.drive.unwrap().minimum_counter, 3);
+}
+
+#[test]
+fn a_named_key_is_resolved_or_missed_by_name() {
+    let plain = text(&[]);
+    let data = plain.find("        data:").unwrap();
+    let drive = plain.find("drive:").unwrap();
+    let named =
+        format!("{}        secretRef: {{ name: lab-key }}\n{}", &plain[..data], &plain[drive..]);
+    let error = Policy::parse(&named, &|_: &str| None).unwrap_err();
+    assert_eq!(error, PolicyError::KeyMissing("lab-key".into()));
+    let pem = pem();
+    assert!(Policy::parse(&named, &|n: &str| (n == "lab-key").then(|| pem.clone())).is_ok());
+}
+
+#[test]
+fn what_is_not_understood_is_refused() {
+    for (from, to, want) in [
+        ("kind: ClusterImagePolicy", "kind: Policy", "Policy"),
+        ("v1beta1", "v9", "v9"),
+        ("  images:", "  image:", "image"),
+        ("drive:", "drives:", "drives"),
+        ("minLaps", "minimumLaps", "minimumLaps"),
+        ("      key:", "      keyless: {}\n      key:", "exactly one of key, keyless"),
+        ("BEGIN PUBLIC", "BEGIN PRIVATE", "key.data"),
+        ("r.example/team/**", "r.example/$(x)", "glob"),
+        ("metadata:\n  name: demo", "metadata:\n  name: \"\"", "metadata.name"),
+        ("  authorities:", "  mode: maybe\n  authorities:", "mode"),
+        ("minLaps: 3", "minLaps: 0", "minLaps"),
+        ("carKinds: [donkeycar]", "carKinds: []", "carKinds"),
+        (
+            "    - name: release\n",
+            "    - name: release\n      attestations: [{ name: a, predicateType: b }]\n",
+            "spec.authorities",
+        ),
+        (
+            "    - name: release\n",
+            "    - { name: no, static: { action: fail } }\n    - name: release\n",
+            "spec.authorities",
+        ),
+        ("spec:", "spec:\n  policy: {type: cue, data: x}", "policy"),
+    ] {
+        let error = Policy::parse(&text(&[(from, to)]), &|_: &str| None).unwrap_err().to_string();
+        assert!(error.contains(want), "{to}: {error}");
+    }
+}
