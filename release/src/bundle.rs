@@ -10,7 +10,7 @@ use sigstore_types::{
     bundle::{PublicKeyIdentifier, VerificationMaterialContent},
 };
 
-use crate::{key::PublicKey, statement::PAYLOAD_TYPE};
+use crate::{key::PublicKey, sigstore::strict, statement::PAYLOAD_TYPE};
 
 /// Media type of a bundle, and the artifact type of its referrer manifest.
 pub const BUNDLE: &str = "application/vnd.dev.sigstore.bundle.v0.3+json";
@@ -65,10 +65,7 @@ impl Bundle {
             return Err(format("too large"));
         }
         let text = std::str::from_utf8(bytes).map_err(|_| format("not UTF-8"))?;
-        let both = both_contents(text).map_err(|error| format(&error.to_string()))?;
-        if both {
-            return Err(format("it has a message signature and an envelope at once"));
-        }
+        strict(text).map_err(|error| format(&error.to_string()))?;
         let wire = WireBundle::from_json(text).map_err(|error| format(&error.to_string()))?;
         let SignatureContent::DsseEnvelope(envelope) = &wire.content else {
             return Err(BundleError::Content("a message signature".into()));
@@ -126,19 +123,6 @@ pub fn seal<E>(
     let bundle =
         WireBundle::new(MediaType::Bundle0_3, material, SignatureContent::DsseEnvelope(envelope));
     Ok(serde_json::to_vec(&bundle).expect("a bundle is plain JSON"))
-}
-
-/// Whether both alternatives of the signature are present. Readers that take the first one
-/// they know would disagree about what was signed.
-fn both_contents(text: &str) -> Result<bool, serde_json::Error> {
-    #[derive(serde::Deserialize)]
-    #[serde(rename_all = "camelCase")]
-    struct Contents {
-        message_signature: Option<serde::de::IgnoredAny>,
-        dsse_envelope: Option<serde::de::IgnoredAny>,
-    }
-    let contents: Contents = serde_json::from_str(text)?;
-    Ok(contents.message_signature.is_some() && contents.dsse_envelope.is_some())
 }
 
 /// The hint of a key given by its `SubjectPublicKeyInfo`.

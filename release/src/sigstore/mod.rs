@@ -44,3 +44,4 @@ pub use refusal::BundleRefusal;
 pub use root::{MAX_TRUST_ROOT, TrustRoot};
 pub use verified::{BundleVerdict, Content, Signer, VerifiedBundle, Workflow};
 pub use verify::{Subject, verify};
+pub(crate) use wire::strict;

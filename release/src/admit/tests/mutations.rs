@@ -81,6 +81,12 @@ fn others(value: &Value) -> Vec<Value> {
     found
 }
 
+/// The same bytes: proto3 JSON takes base64 with and without padding.
+fn padded(one: &Value, other: &Value) -> bool {
+    let (Some(one), Some(other)) = (one.as_str(), other.as_str()) else { return false };
+    one != other && one.trim_end_matches('=') == other.trim_end_matches('=')
+}
+
 #[test]
 fn no_field_can_be_changed() {
     let world = World::new();
@@ -100,7 +106,8 @@ fn no_field_can_be_changed() {
                 tried += 1;
                 let code = world.code(&evidence);
                 if code == "admitted" {
-                    assert!(LEGAL.contains(&(name, place)), "{name} {place} {other}");
+                    let same = padded(value.pointer(place).unwrap(), &other);
+                    assert!(same || LEGAL.contains(&(name, place)), "{name} {place} {other}");
                     legal += 1;
                 }
             }
