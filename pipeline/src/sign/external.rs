@@ -89,7 +89,8 @@ impl External {
             limit: self.options.timeout(),
         });
         let complaint = self.without_secrets(&answer.complaint);
-        let said = if complaint.is_empty() { String::new() } else { format!("; it said: {complaint}") };
+        let said =
+            if complaint.is_empty() { String::new() } else { format!("; it said: {complaint}") };
         let program = &self.argv[0];
         let output = match answer.result {
             Ok(output) => output,
@@ -154,7 +155,8 @@ fn environment(options: &CommandOptions) -> anyhow::Result<Vec<(String, Zeroizin
 fn readings(output: &[u8], algorithm: Algorithm) -> Vec<Vec<u8>> {
     let mut found = vec![output.to_vec()];
     let text: Vec<u8> = output.iter().copied().filter(|b| !b.is_ascii_whitespace()).collect();
-    let lenient = GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent);
+    let lenient =
+        GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent);
     for alphabet in [&STANDARD, &URL_SAFE] {
         found.extend(GeneralPurpose::new(alphabet, lenient).decode(&text));
     }

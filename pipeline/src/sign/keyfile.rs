@@ -14,7 +14,8 @@ use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
 /// The label cosign writes; `COSIGN` is what versions before 2 wrote.
-pub(super) const LABELS: [&str; 2] = ["ENCRYPTED SIGSTORE PRIVATE KEY", "ENCRYPTED COSIGN PRIVATE KEY"];
+pub(super) const LABELS: [&str; 2] =
+    ["ENCRYPTED SIGSTORE PRIVATE KEY", "ENCRYPTED COSIGN PRIVATE KEY"];
 /// scrypt cost that is written (cosign's own).
 const WRITE_N: u32 = 65_536;
 /// scrypt costs that are read: others are a mistake, or an attempt to eat this machine's memory.

@@ -48,7 +48,8 @@ pub struct SigTag {
 impl Default for SigTag {
     /// No signatures yet.
     fn default() -> Self {
-        let manifest = json!({ "schemaVersion": 2, "mediaType": MANIFEST, "config": {}, "layers": [] });
+        let manifest =
+            json!({ "schemaVersion": 2, "mediaType": MANIFEST, "config": {}, "layers": [] });
         let config = json!({
             "architecture": "", "os": "", "created": NEVER, "config": {}, "history": [],
             "rootfs": { "type": "layers", "diff_ids": [] },

@@ -137,7 +137,9 @@ impl CommandOptions {
             let plain = |c: char| c.is_ascii_alphanumeric() || c == '_';
             let named = name.chars().all(plain) && !name.starts_with(|c: char| c.is_ascii_digit());
             if name.is_empty() || !named || name.starts_with(RESERVED) {
-                bail!("`{name}` is no name for a variable of a signer (A-Z, 0-9, _; not {RESERVED}…)");
+                bail!(
+                    "`{name}` is no name for a variable of a signer (A-Z, 0-9, _; not {RESERVED}…)"
+                );
             }
         }
         names.sort();
@@ -181,7 +183,8 @@ mod tests {
 
     #[test]
     fn programs_with_a_path_and_files_are_the_pipelines() {
-        let text = "{command: [./sign.sh, a/b], publicKey: p, commandOptions: {secretEnv: {PIN: s}}}";
+        let text =
+            "{command: [./sign.sh, a/b], publicKey: p, commandOptions: {secretEnv: {PIN: s}}}";
         let mut source: KeySource = pitlane_release::yaml::read(text, 4096).unwrap();
         source.rebase(Path::new("/etc/car"));
         assert_eq!(source.command.unwrap(), ["/etc/car/./sign.sh", "a/b"]);

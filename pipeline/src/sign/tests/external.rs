@@ -124,8 +124,10 @@ fn it_gets_what_is_written_down_and_nothing_else() {
     let hash = signer.algorithm().hash().unwrap();
     assert_eq!(fs::read(bench.path().join("input")).unwrap(), hash.of(MESSAGE));
     let seen = fs::read_to_string(bench.path().join("seen")).unwrap();
-    let mut seen: Vec<&str> =
-        seen.lines().filter(|l| !["PWD=", "SHLVL=", "_="].iter().any(|p| l.starts_with(p))).collect();
+    let mut seen: Vec<&str> = seen
+        .lines()
+        .filter(|l| !["PWD=", "SHLVL=", "_="].iter().any(|p| l.starts_with(p)))
+        .collect();
     seen.sort_unstable();
     let mut want = [
         "MODULE=m.so".to_owned(),
