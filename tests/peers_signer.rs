@@ -1,4 +1,4 @@
-//! Keys that are not in the service, and keys of every kind: SoftHSM, OpenSSL and cosign.
+//! Keys that are not in the service, and keys of every kind: `SoftHSM`, OpenSSL and cosign.
 
 use std::{
     fs,
@@ -20,7 +20,7 @@ use crate::{
 const MODULE: &str = "/usr/lib/softhsm/libsofthsm2.so";
 const PIN: &str = "731946";
 
-/// A SoftHSM token with one key pair.
+/// A `SoftHSM` token with one key pair.
 struct Token {
     tool: PathBuf,
     dir: PathBuf,

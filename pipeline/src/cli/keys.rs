@@ -75,7 +75,7 @@ Example:
         /// The private key: cosign's format or PKCS#8; mode 0600.
         #[arg(long)]
         key: PathBuf,
-        /// File with its password; mode 0600. Else COSIGN_PASSWORD, if it has one.
+        /// File with its password; mode 0600. Else `COSIGN_PASSWORD`, if it has one.
         #[arg(long)]
         password_file: Option<PathBuf>,
     },
@@ -84,21 +84,20 @@ Example:
 pub(super) fn run(args: Args) -> anyhow::Result<()> {
     match args.command {
         Command::Generate { out, name, password_file } => {
-            let key = keyfile::generate(&*password(password_file.as_deref())?)?;
+            let key = keyfile::generate(&password(password_file.as_deref())?)?;
             write_pair(&out, &name, &key)
         }
         Command::Import { key, key_password_file, out, name, password_file } => {
             let der = private_key::read(&key, key_password_file.as_deref())?;
             let signer = Signer::from_pkcs8(&der).with_context(|| key.display().to_string())?;
             signer.try_out()?;
-            let private_pem = keyfile::encrypt(&der, &*password(password_file.as_deref())?)?;
-            let public_pem = signer.public().to_pem();
+            let private_pem = keyfile::encrypt(&der, &password(password_file.as_deref())?)?;
+            let public_pem = signer.public_pem();
             write_pair(&out, &name, &keyfile::NewKey { private_pem, public_pem })
         }
         Command::Public { key, password_file } => {
             let signer = Signer::open(&key, password_file.as_deref())?;
-            let pem = signer.public().to_pem();
-            Ok(writeln!(std::io::stdout(), "{}", pem.trim_end())?)
+            Ok(write!(std::io::stdout(), "{}", signer.public_pem())?)
         }
     }
 }

@@ -70,9 +70,12 @@ fn document(pem: &str) -> anyhow::Result<SecretDocument> {
 /// file's.
 fn decrypt(der: &[u8], password: &str) -> anyhow::Result<Zeroizing<Vec<u8>>> {
     let sealed = EncryptedPrivateKeyInfo::try_from(der);
-    let sealed = sealed.map_err(|error| anyhow::anyhow!("not an encrypted PKCS#8 key: {error}"))?;
+    let anew = "write it anew: openssl pkcs8 -topk8 -v2 aes256 -in KEY -out NEW";
+    let sealed = sealed.map_err(|error| {
+        anyhow::anyhow!("not an encrypted PKCS#8 key by PBES2 with AES ({error}); {anew}")
+    })?;
     let EncryptionScheme::Pbes2(scheme) = &sealed.encryption_algorithm else {
-        bail!("encrypted by PBES1; write it anew: openssl pkcs8 -topk8 -v2 aes256 -in KEY -out NEW")
+        bail!("it is encrypted by PBES1; {anew}")
     };
     let cost = match &scheme.kdf {
         Kdf::Pbkdf2(kdf) if kdf.iteration_count <= MAX_ROUNDS => None,

@@ -74,6 +74,11 @@ impl Signer {
         &self.public
     }
 
+    /// The public half as cosign writes it: PEM with plain line ends.
+    pub fn public_pem(&self) -> String {
+        self.public.to_pem().replace('\r', "").trim_end().to_owned() + "\n"
+    }
+
     /// The kind of key.
     pub const fn algorithm(&self) -> Algorithm {
         self.algorithm

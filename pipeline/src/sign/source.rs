@@ -135,16 +135,16 @@ impl CommandOptions {
         names.extend(&self.inherit_env);
         for name in &names {
             let plain = |c: char| c.is_ascii_alphanumeric() || c == '_';
-            let named = name.chars().all(plain) && !name.starts_with(|c: char| c.is_ascii_digit());
-            if name.is_empty() || !named || name.starts_with(RESERVED) {
+            let word = name.chars().all(plain) && !name.starts_with(|c: char| c.is_ascii_digit());
+            if name.is_empty() || !word || name.starts_with(RESERVED) {
                 bail!(
                     "`{name}` is no name for a variable of a signer (A-Z, 0-9, _; not {RESERVED}…)"
                 );
             }
         }
         names.sort();
-        if let Some(twice) = names.windows(2).find(|pair| pair[0] == pair[1]) {
-            bail!("the variable `{}` is given twice", twice[0]);
+        if let Some([twice, ..]) = names.windows(2).find(|pair| pair[0] == pair[1]) {
+            bail!("the variable `{twice}` is given twice");
         }
         Ok(())
     }

@@ -198,7 +198,10 @@ fn failed(step: Step, error: &anyhow::Error) -> StepError {
         Step::Model => "mend the model or its card in the car repository and push a new tag",
         Step::Assemble => "run `make base runtime`, or check `spec.base` and `spec.runtime`",
         Step::Prove => "look at the plot and the trace, retrain, and push a new tag",
-        Step::Push | Step::Attest | Step::Sign => "check the registry, then `pitlane runs retry`",
+        Step::Push => "check the registry, then `pitlane runs retry`",
+        Step::Attest | Step::Sign => {
+            "check the registry and the signer (`pitlane config check`), then `pitlane runs retry`"
+        }
         Step::Check => "nothing was tagged; see the checks above, then `pitlane runs retry`",
         Step::Promote => "the release is in the registry; mend the GitOps side and retry",
     };
