@@ -22,6 +22,10 @@ mod peers_gym;
 #[cfg(test)]
 mod peers_registry;
 #[cfg(test)]
+mod peers_signer;
+#[cfg(test)]
+mod peers_sigtag;
+#[cfg(test)]
 mod prove_real;
 #[cfg(test)]
 mod refusals;
@@ -29,5 +33,7 @@ mod refusals;
 mod reproducible;
 #[cfg(test)]
 mod resume;
+#[cfg(test)]
+mod rotation;
 #[cfg(test)]
 mod schemas;

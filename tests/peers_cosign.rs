@@ -13,13 +13,13 @@ const TYPES: [&str; 3] =
     ["slsaprovenance1", "https://pitlane.dev/lap/v1", "https://pitlane.dev/release/v1"];
 
 /// cosign as its users run it, without a transparency log.
-struct Cosign {
-    program: PathBuf,
-    lane: Lane,
+pub(crate) struct Cosign {
+    pub(crate) program: PathBuf,
+    pub(crate) lane: Lane,
 }
 
 impl Cosign {
-    fn run(&self, args: &[&str]) -> Ran {
+    pub(crate) fn run(&self, args: &[&str]) -> Ran {
         let mut command = Command::new(&self.program);
         let token = fs::read_to_string(self.lane.path("state/registry-token")).unwrap();
         let auth = base64::Engine::encode(
@@ -32,17 +32,26 @@ impl Cosign {
         run(command.env("COSIGN_PASSWORD", "cosign").env("DOCKER_CONFIG", self.lane.dir.path()))
     }
 
-    fn verify(&self, key: &str, image: &str) -> Ran {
+    pub(crate) fn verify(&self, key: &str, image: &str) -> Ran {
         self.run(&["verify", "--insecure-ignore-tlog", "--key", &self.key(key), image])
     }
 
-    fn attested(&self, key: &str, kind: &str, image: &str) -> Ran {
+    pub(crate) fn attested(&self, key: &str, kind: &str, image: &str) -> Ran {
         let key = self.key(key);
         let args = ["verify-attestation", "--insecure-ignore-tlog", "--key", &key, "--type", kind];
         self.run(&[&args[..], &[image]].concat())
     }
 
-    fn key(&self, name: &str) -> String {
+    /// A `--signing-config` without anything on the network.
+    pub(crate) fn offline(&self) -> &'static str {
+        let none =
+            ["--no-default-fulcio", "--no-default-oidc", "--no-default-rekor", "--no-default-tsa"];
+        let config = ["signing-config", "create", "--out", "offline.json"];
+        self.run(&[&config[..], &none[..]].concat()).ok();
+        "offline.json"
+    }
+
+    pub(crate) fn key(&self, name: &str) -> String {
         self.lane.path(&format!("state/keys/{name}.pub")).to_str().unwrap().to_owned()
     }
 }
@@ -91,10 +100,7 @@ fn we_admit_what_cosign_signed() {
     let cosign = Cosign { program, lane };
     cosign.run(&["generate-key-pair", "--output-key-prefix", "theirs"]).ok();
     fs::rename(cosign.lane.path("theirs.pub"), cosign.lane.path("state/keys/theirs.pub")).unwrap();
-    let offline =
-        ["--no-default-fulcio", "--no-default-oidc", "--no-default-rekor", "--no-default-tsa"];
-    let config = ["signing-config", "create", "--out", "offline.json"];
-    cosign.run(&[&config[..], &offline[..]].concat()).ok();
+    let offline = cosign.offline();
     // The bare image, without anything that speaks of it.
     let mut copy = Command::new(crane);
     copy.args(["copy", &index, &copied]).env("DOCKER_CONFIG", cosign.lane.dir.path());
@@ -114,7 +120,7 @@ fn we_admit_what_cosign_signed() {
     };
     refused("release", "unsigned");
     let sign = |key: &str| {
-        let args = ["sign", "-y", "--signing-config", "offline.json", "--key", key, &image];
+        let args = ["sign", "-y", "--signing-config", offline, "--key", key, &image];
         cosign.run(&args).ok();
     };
     // An attestation by cosign is no signature either.

@@ -13,7 +13,11 @@ use pitlane_release::{CarKind, Digest, Platform, RepoName, Repository, yaml};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::{model::Contract, prove};
+use crate::{
+    model::Contract,
+    prove,
+    sign::{CommandOptions, KeySource},
+};
 
 /// Largest pipeline file read (bytes).
 const MAX_FILE: usize = 256 * 1024;
@@ -77,6 +81,10 @@ pub struct Spec {
     pub sign: Sign,
     /// The policy of the cars it is for: the check step admits by it.
     pub policy: PathBuf,
+    /// Name → public key file, for keys that the policy only names. When absent, every such key
+    /// is this pipeline's own.
+    #[serde(default)]
+    pub policy_keys: BTreeMap<String, PathBuf>,
     /// The GitOps repository; nothing is promoted when absent.
     #[serde(default)]
     pub promote: Option<Promote>,
@@ -161,11 +169,27 @@ pub struct Registry {
 #[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Sign {
-    /// Private key in cosign's format; mode 0600.
-    pub key: PathBuf,
+    /// Private key file: cosign's format, or PKCS#8 with or without a password; mode 0600.
+    #[serde(default)]
+    pub key: Option<PathBuf>,
     /// File with its password; mode 0600. Else the variable `COSIGN_PASSWORD`.
     #[serde(default)]
     pub password_file: Option<PathBuf>,
+    /// A program that signs, with its arguments; instead of `key`.
+    #[serde(default)]
+    pub command: Option<Vec<String>>,
+    /// The public half of the key that `command` signs by, PEM.
+    #[serde(default)]
+    pub public_key: Option<PathBuf>,
+    /// How `command` is called.
+    #[serde(default)]
+    pub command_options: CommandOptions,
+    /// Another key for laps; the same when absent.
+    #[serde(default)]
+    pub laps: Option<KeySource>,
+    /// Whether cosign's `.sig` tags are written besides bundles, for readers that know no bundles.
+    #[serde(default)]
+    pub sig_tags: bool,
     /// `builder.id` in the provenance: a URI that stands for this instance and its key.
     #[serde(default = "default_builder")]
     pub builder: String,
@@ -176,6 +200,26 @@ pub struct Sign {
     /// is when absent, nothing for `[]`.
     #[serde(default = "Attest::all")]
     pub attest: Vec<Attest>,
+}
+
+impl Sign {
+    /// Where the release key is.
+    pub fn source(&self) -> KeySource {
+        KeySource {
+            key: self.key.clone(),
+            password_file: self.password_file.clone(),
+            command: self.command.clone(),
+            public_key: self.public_key.clone(),
+            command_options: self.command_options.clone(),
+        }
+    }
+
+    /// Puts another release key in its place.
+    pub fn set_source(&mut self, source: KeySource) {
+        let KeySource { key, password_file, command, public_key, command_options } = source;
+        (self.key, self.password_file, self.command) = (key, password_file, command);
+        (self.public_key, self.command_options) = (public_key, command_options);
+    }
 }
 
 /// Something that a release can be attested by.
@@ -249,9 +293,16 @@ impl Pipeline {
         join(&mut spec.base.layout);
         spec.runtime.values_mut().for_each(join);
         spec.registry.password_file.iter_mut().for_each(join);
-        join(&mut spec.sign.key);
-        spec.sign.password_file.iter_mut().for_each(join);
+        let mut own = spec.sign.source();
+        own.rebase(dir);
+        own.kind().context("field `spec.sign`")?;
+        spec.sign.set_source(own);
+        if let Some(laps) = &mut spec.sign.laps {
+            laps.rebase(dir);
+            laps.kind().context("field `spec.sign.laps`")?;
+        }
         join(&mut spec.policy);
+        spec.policy_keys.values_mut().for_each(join);
         spec.platforms.sort();
         spec.platforms.dedup();
         if spec.platforms.is_empty() {
@@ -281,7 +332,13 @@ impl Pipeline {
             scenario.check().context("field `spec.prove`")?;
         }
         let name = parsed.metadata.name.to_string();
-        Ok(Self { spec, name, file: file.to_owned(), digest: Digest::of(text) })
+        let file = std::path::absolute(file)?;
+        Ok(Self { spec, name, file, digest: Digest::of(text) })
+    }
+
+    /// The folder of the file: where the programs that it names run.
+    pub fn dir(&self) -> &Path {
+        self.file.parent().unwrap_or(Path::new("/"))
     }
 }
 

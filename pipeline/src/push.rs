@@ -203,13 +203,18 @@ impl Pusher {
         self.list(&subject.digest, entry).await
     }
 
+    /// Nobody else of this process changes a list in the repository while this is held: lists in
+    /// tags are read, changed and written.
+    pub async fn alone(&self) -> tokio::sync::MutexGuard<'_, ()> {
+        self.listing.lock().await
+    }
+
     /// Makes sure that the referrer is listed: by the registry itself, or in the fallback tag.
     async fn list(&self, subject: &Digest, entry: Descriptor) -> anyhow::Result<()> {
         if self.native_referrers.get() == Some(&true) {
             return Ok(());
         }
-        // The list in the tag is read, changed and written: one writer at a time.
-        let _one = self.listing.lock().await;
+        let _one = self.alone().await;
         let known = |list: &[Descriptor]| list.iter().any(|found| found.digest == entry.digest);
         let tag = format!("sha256-{}", subject.hex());
         let mut listed = match self.source.manifest(&self.repository, &tag).await {

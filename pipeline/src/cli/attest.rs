@@ -9,7 +9,11 @@ use pitlane_release::{
 };
 use serde_json::{Value, json};
 
-use crate::{config::Registry, push::Pusher, sign::Signer};
+use crate::{
+    config::{Pipeline, Registry},
+    push::Pusher,
+    sign::Signer,
+};
 
 /// Largest statement read (bytes).
 const MAX_STATEMENT: u64 = 1024 * 1024;
@@ -18,7 +22,8 @@ const MAX_STATEMENT: u64 = 1024 * 1024;
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Either a whole in-toto statement (--statement), or a predicate with its type, about the image.
-The password of the key comes from --password-file, else from COSIGN_PASSWORD.
+The password of the key comes from --password-file, else from COSIGN_PASSWORD. With --pipeline the
+pipeline's own key or signer is used.
 
 Example:
   pitlane attest 127.0.0.1:5000/team/car@sha256:… --type https://example.org/review/v1 \\
@@ -35,9 +40,12 @@ pub(super) struct Args {
     /// The predicate's type, a URI.
     #[arg(long = "type")]
     kind: Option<String>,
-    /// Private key in cosign's format.
+    /// Private key file: cosign's format or PKCS#8.
+    #[arg(long, conflicts_with = "pipeline", required_unless_present = "pipeline")]
+    key: Option<PathBuf>,
+    /// A pipeline file whose key or signer signs.
     #[arg(long)]
-    key: PathBuf,
+    pipeline: Option<PathBuf>,
     /// File with the key's password; mode 0600.
     #[arg(long)]
     password_file: Option<PathBuf>,
@@ -74,7 +82,14 @@ pub(super) async fn run(args: Args) -> anyhow::Result<()> {
     let manifest = pusher.source.manifest(&args.image.repository, &digest).await?;
     let media_type = if oci::parse_index(&manifest).is_ok() { oci::INDEX } else { oci::MANIFEST };
     let subject = Descriptor::of(media_type, &manifest);
-    let signer = Signer::open(&args.key, args.password_file.as_deref())?;
+    let signer = match (&args.key, &args.pipeline) {
+        (Some(key), _) => Signer::open(key, args.password_file.as_deref())?,
+        (None, Some(file)) => {
+            let pipeline = Pipeline::load(file)?;
+            Signer::of(&pipeline.spec.sign.source(), pipeline.dir())?
+        }
+        (None, None) => unreachable!("the command line asks for one of them"),
+    };
     let bundle = signer.seal(&statement)?;
     let now = jiff::Timestamp::from_second(jiff::Timestamp::now().as_second())?;
     pusher.attach(&bundle, &kind, &subject, now, args.tag.as_deref().as_slice()).await?;

@@ -1,4 +1,4 @@
-//! `pitlane keys generate`.
+//! `pitlane keys`: makes key pairs, takes over keys, prints public halves.
 
 use std::{
     fs::OpenOptions,
@@ -10,9 +10,12 @@ use std::{
 use anyhow::Context as _;
 use clap::Subcommand;
 
-use crate::{config::read_secret, sign::keyfile};
+use crate::sign::{
+    Signer, keyfile,
+    private_key::{self, password},
+};
 
-/// Make keys.
+/// Make keys, take over keys, print public halves.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
     #[command(subcommand)]
@@ -40,18 +43,67 @@ Examples:
         #[arg(long)]
         password_file: Option<PathBuf>,
     },
+    /// Take over a PKCS#8 key that another program made: encrypts it into cosign's format.
+    #[command(after_help = "\
+Takes ECDSA P-256 and P-384, Ed25519 and RSA keys. The new file's password comes from \
+--password-file, else from COSIGN_PASSWORD; the old file's, if it has one, from --key-password-file.
+
+Examples:
+  pitlane keys import --key old.pem --out keys --name release --password-file keys/password")]
+    Import {
+        /// The private key: PKCS#8, PEM, with or without a password; mode 0600.
+        #[arg(long)]
+        key: PathBuf,
+        /// File with its password; mode 0600.
+        #[arg(long)]
+        key_password_file: Option<PathBuf>,
+        /// Directory for the two files.
+        #[arg(long, default_value = ".")]
+        out: PathBuf,
+        /// Their name.
+        #[arg(long, default_value = "release")]
+        name: String,
+        /// File with the new password; mode 0600.
+        #[arg(long)]
+        password_file: Option<PathBuf>,
+    },
+    /// Print the public half of a private key file, PEM.
+    #[command(after_help = "\
+Example:
+  pitlane keys public --key keys/release.key --password-file keys/password > release.pub")]
+    Public {
+        /// The private key: cosign's format or PKCS#8; mode 0600.
+        #[arg(long)]
+        key: PathBuf,
+        /// File with its password; mode 0600. Else `COSIGN_PASSWORD`, if it has one.
+        #[arg(long)]
+        password_file: Option<PathBuf>,
+    },
 }
 
 pub(super) fn run(args: Args) -> anyhow::Result<()> {
-    let Command::Generate { out, name, password_file } = args.command;
-    let password = match password_file {
-        Some(file) => read_secret(&file)?,
-        None => std::env::var("COSIGN_PASSWORD")
-            .map(zeroize::Zeroizing::new)
-            .context("no password: use --password-file, or set COSIGN_PASSWORD")?,
-    };
-    let key = keyfile::generate(&password)?;
-    std::fs::create_dir_all(&out).with_context(|| out.display().to_string())?;
+    match args.command {
+        Command::Generate { out, name, password_file } => {
+            let key = keyfile::generate(&password(password_file.as_deref())?)?;
+            write_pair(&out, &name, &key)
+        }
+        Command::Import { key, key_password_file, out, name, password_file } => {
+            let der = private_key::read(&key, key_password_file.as_deref())?;
+            let signer = Signer::from_pkcs8(&der).with_context(|| key.display().to_string())?;
+            signer.try_out()?;
+            let private_pem = keyfile::encrypt(&der, &password(password_file.as_deref())?)?;
+            let public_pem = signer.public_pem();
+            write_pair(&out, &name, &keyfile::NewKey { private_pem, public_pem })
+        }
+        Command::Public { key, password_file } => {
+            let signer = Signer::open(&key, password_file.as_deref())?;
+            Ok(write!(std::io::stdout(), "{}", signer.public_pem())?)
+        }
+    }
+}
+
+fn write_pair(out: &Path, name: &str, key: &keyfile::NewKey) -> anyhow::Result<()> {
+    std::fs::create_dir_all(out).with_context(|| out.display().to_string())?;
     let (private, public) = (out.join(format!("{name}.key")), out.join(format!("{name}.pub")));
     write_new(&private, 0o600, &key.private_pem)?;
     write_new(&public, 0o644, &key.public_pem)?;

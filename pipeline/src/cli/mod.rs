@@ -55,7 +55,7 @@ enum Command {
     Rollback(runs::RollbackArgs),
     /// Sign a statement and attach it to an image.
     Attest(attest::Args),
-    /// Make keys.
+    /// Make keys, take over keys, print public halves.
     Keys(keys::Args),
     /// Pack root file systems into the base layout of car images.
     Base(base::Args),

@@ -11,6 +11,7 @@ use crate::{
     config::Pipeline,
     lane::{Job, Lane as _, LocalModel, Outputs, Step},
     service::{Client, ReleaseRequest, Token},
+    sign::KeySource,
     steps::{LocalLane, Ready, Tools, highest_counter},
 };
 
@@ -57,7 +58,7 @@ pub(super) struct Args {
     /// Registry and repository, instead of the pipeline's.
     #[arg(long)]
     registry: Option<pitlane_release::Repository>,
-    /// Private key, instead of the pipeline's.
+    /// Private key file, instead of the pipeline's key or command.
     #[arg(long)]
     key: Option<PathBuf>,
     /// The release's counter.
@@ -143,7 +144,9 @@ pub(super) async fn run(args: Args) -> anyhow::Result<()> {
         pipeline.spec.registry.repository = registry.clone();
     }
     if let Some(key) = &args.key {
-        pipeline.spec.sign.key.clone_from(key);
+        let password_file = pipeline.spec.sign.password_file.clone();
+        let source = KeySource { key: Some(key.clone()), password_file, ..KeySource::default() };
+        pipeline.spec.sign.set_source(source);
     }
     let kept = match &args.work {
         Some(dir) => Err(dir.clone()),

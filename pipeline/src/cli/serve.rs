@@ -27,6 +27,7 @@ use crate::{
         ApiState, Executor, ExecutorConfig, Intake, LocalModels, Route, Routes, Secrets, Store,
         Token, listen, secret::create_random,
     },
+    sign::Signer,
     steps::{LocalLane, Ready, Tools, highest_counter},
 };
 
@@ -186,10 +187,20 @@ pub(super) async fn check(args: ConfigArgs) -> anyhow::Result<()> {
             found.push(serde_json::json!({
                 "file": pipeline, "pipeline": ready.pipeline.name, "ok": true,
                 "key": ready.signer.public().id(), "policy": ready.policy.name,
+                "sign": shown(&ready.signer)?,
+                "laps": ready.lap_signer.as_ref().map(shown).transpose()?,
             }));
         }
     }
     super::print_json(&found)
+}
+
+/// What signs; a program is called once, to see that it does.
+fn shown(signer: &Signer) -> anyhow::Result<serde_json::Value> {
+    signer.try_out()?;
+    Ok(serde_json::json!({
+        "by": signer.kind(), "algorithm": signer.algorithm().name(), "key": signer.public().id(),
+    }))
 }
 
 pub(super) async fn run(args: Args) -> anyhow::Result<()> {

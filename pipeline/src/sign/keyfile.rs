@@ -14,7 +14,8 @@ use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
 /// The label cosign writes; `COSIGN` is what versions before 2 wrote.
-const LABELS: [&str; 2] = ["ENCRYPTED SIGSTORE PRIVATE KEY", "ENCRYPTED COSIGN PRIVATE KEY"];
+pub(super) const LABELS: [&str; 2] =
+    ["ENCRYPTED SIGSTORE PRIVATE KEY", "ENCRYPTED COSIGN PRIVATE KEY"];
 /// scrypt cost that is written (cosign's own).
 const WRITE_N: u32 = 65_536;
 /// scrypt costs that are read: others are a mistake, or an attempt to eat this machine's memory.
@@ -50,7 +51,7 @@ struct Cipher {
     nonce: String,
 }
 
-/// A fresh P-256 key pair.
+/// A key pair as it is written to files.
 #[derive(Debug)]
 pub struct NewKey {
     /// The private key, encrypted, PEM.
@@ -70,14 +71,15 @@ pub fn generate(password: &str) -> anyhow::Result<NewKey> {
 fn derive(password: &str, salt: &[u8], n: u32) -> anyhow::Result<Zeroizing<[u8; 32]>> {
     let log_n = u8::try_from(n.ilog2())?;
     let params =
-        scrypt::Params::new(log_n, 8, 1).map_err(|error| anyhow::anyhow!("scrypt: {error}"))?;
+        scrypt::Params::new(log_n, 8, 1, 32).map_err(|error| anyhow::anyhow!("scrypt: {error}"))?;
     let mut key = Zeroizing::new([0; 32]);
     scrypt::scrypt(password.as_bytes(), salt, &params, key.as_mut())
         .map_err(|error| anyhow::anyhow!("scrypt: {error}"))?;
     Ok(key)
 }
 
-fn encrypt(der: &[u8], password: &str) -> anyhow::Result<String> {
+/// Encrypts a PKCS#8 key (DER) as cosign does; gives the PEM text.
+pub fn encrypt(der: &[u8], password: &str) -> anyhow::Result<String> {
     let (mut salt, mut nonce) = ([0; 32], [0; 24]);
     OsRng.fill_bytes(&mut salt);
     OsRng.fill_bytes(&mut nonce);

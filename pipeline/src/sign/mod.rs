@@ -1,6 +1,22 @@
-//! Signing: key files in cosign's format, and the signer that holds the key in memory.
+//! Signing: key files, the programs that sign instead of them, and what is signed for old readers.
+//!
+//! - who signs: [`Signer`], opened from a [`KeySource`] of a pipeline file
+//! - key files: [`private_key`] (every kind that is read), [`keyfile`] (cosign's format)
+//! - [`sigtag`]: cosign's `.sig` tags
 
+mod algorithm;
+mod external;
+mod held;
 pub mod keyfile;
+pub mod private_key;
+mod process;
 mod signer;
+pub mod sigtag;
+mod source;
+#[cfg(test)]
+mod tests;
 
+pub use algorithm::{Algorithm, Hash};
+pub(crate) use external::read_public;
 pub use signer::Signer;
+pub use source::{CommandOptions, Input, KeySource};

@@ -4,8 +4,10 @@
 //! sealed once and kept in the run's directory, the tag is written last.
 
 mod make;
+mod policy_keys;
 mod publish;
 mod rollback;
+mod sigtag;
 mod vouch;
 
 pub use rollback::highest_counter;
@@ -36,6 +38,8 @@ pub struct Ready {
     pub pipeline: Pipeline,
     /// Its signer.
     pub signer: Signer,
+    /// Who signs laps, when it is another.
+    pub lap_signer: Option<Signer>,
     /// Its registry.
     pub pusher: Pusher,
     /// The policy of its cars.
@@ -46,16 +50,18 @@ impl Ready {
     /// Opens everything that a pipeline needs, so that what is missing shows at the start.
     pub async fn open(pipeline: Pipeline) -> anyhow::Result<Self> {
         let spec = &pipeline.spec;
-        let signer = Signer::open(&spec.sign.key, spec.sign.password_file.as_deref())?;
+        let dir = pipeline.dir();
+        let signer = Signer::of(&spec.sign.source(), dir).context("field `spec.sign`")?;
+        let laps = spec.sign.laps.as_ref().map(|source| Signer::of(source, dir));
+        let lap_signer = laps.transpose().context("field `spec.sign.laps`")?;
         let pusher = Pusher::new(&spec.registry).await?;
-        let shown = spec.policy.display();
-        let text = std::fs::read_to_string(&spec.policy)
-            .with_context(|| format!("{shown}: the policy cannot be read"))?;
-        // Keys that the policy only names are this pipeline's own.
-        let pem = signer.public().to_pem();
-        let policy = Policy::parse(&text, &|_: &str| Some(pem.clone()))
-            .with_context(|| format!("{shown}: not a usable policy"))?;
-        Ok(Self { pipeline, signer, pusher, policy })
+        let policy = policy_keys::read(&spec.policy, &spec.policy_keys, signer.public())?;
+        Ok(Self { pipeline, signer, lap_signer, pusher, policy })
+    }
+
+    /// Who signs laps.
+    pub fn lap_signer(&self) -> &Signer {
+        self.lap_signer.as_ref().unwrap_or(&self.signer)
     }
 }
 
@@ -192,7 +198,10 @@ fn failed(step: Step, error: &anyhow::Error) -> StepError {
         Step::Model => "mend the model or its card in the car repository and push a new tag",
         Step::Assemble => "run `make base runtime`, or check `spec.base` and `spec.runtime`",
         Step::Prove => "look at the plot and the trace, retrain, and push a new tag",
-        Step::Push | Step::Attest | Step::Sign => "check the registry, then `pitlane runs retry`",
+        Step::Push => "check the registry, then `pitlane runs retry`",
+        Step::Attest | Step::Sign => {
+            "check the registry and the signer (`pitlane config check`), then `pitlane runs retry`"
+        }
         Step::Check => "nothing was tagged; see the checks above, then `pitlane runs retry`",
         Step::Promote => "the release is in the registry; mend the GitOps side and retry",
     };

@@ -49,7 +49,7 @@ impl Context<'_> {
         }
         if let Some(proof) = proof.filter(|_| wanted.contains(&Attest::Laps)) {
             let platform = proving_platform()?;
-            let lap = || signer.seal(&facts.lap(&proof, platform)?);
+            let lap = || self.ready.lap_signer().seal(&facts.lap(&proof, platform)?);
             sealed.push((LAP, self.once("lap.json", lap)?));
         }
         let mut evidence = Vec::new();
@@ -98,7 +98,11 @@ impl Context<'_> {
         let signature = attest::signature(&subject.digest);
         let seal = || self.ready.signer.seal(&signature);
         let bundle = self.once(&format!("signature-{number}.json"), seal)?;
-        self.attach(&bundle, COSIGN_SIGN, subject, &[]).await
+        self.attach(&bundle, COSIGN_SIGN, subject, &[]).await?;
+        match self.ready.pipeline.spec.sign.sig_tags {
+            true => self.sig_tag(&subject.digest).await,
+            false => Ok(()),
+        }
     }
 
     /// Seals a release statement once; the one that was sealed before is found again.
