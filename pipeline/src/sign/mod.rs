@@ -1,6 +1,7 @@
-//! Signing: key files in cosign's format, and the signer that holds the key in memory.
+//! Signing: key files in cosign's format, the signer that holds the key in memory, and keyless.
 
 pub mod keyfile;
+pub mod keyless;
 mod signer;
 
 pub use signer::Signer;
