@@ -130,7 +130,12 @@ fn signer(args: &Args) -> anyhow::Result<KeylessSigner> {
         (None, None) => TokenSource::from_environment(),
     };
     let patience = Duration::from_secs(args.timeout);
-    let signer = KeylessSigner::new(services.map_err(explained)?, root?, tokens.map_err(explained)?, patience);
+    let signer = KeylessSigner::new(
+        services.map_err(explained)?,
+        root?,
+        tokens.map_err(explained)?,
+        patience,
+    );
     signer.map_err(explained)
 }
 

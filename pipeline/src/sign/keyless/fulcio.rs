@@ -81,10 +81,7 @@ pub(super) async fn certify(
     let request = Request {
         credentials: Credentials { oidc_identity_token: token.text() },
         public_key_request: PublicKeyRequest {
-            public_key: PublicKey {
-                algorithm: "ECDSA",
-                content: pair.public_key_der()?.to_pem(),
-            },
+            public_key: PublicKey { algorithm: "ECDSA", content: pair.public_key_der()?.to_pem() },
             proof_of_possession: STANDARD.encode(pair.sign(token.subject().as_bytes())?.as_bytes()),
         },
     };

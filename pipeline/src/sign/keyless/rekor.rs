@@ -9,7 +9,9 @@ use std::collections::BTreeMap;
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use serde_json::Value;
 use sigstore_rekor::{DsseEntry, HashedRekord, HashedRekordV2, LogEntry, RekorV2KeyDetails};
-use sigstore_types::{DerCertificate, KindVersion, Sha256Hash, SignatureContent, TransparencyLogEntry};
+use sigstore_types::{
+    DerCertificate, KindVersion, Sha256Hash, SignatureContent, TransparencyLogEntry,
+};
 
 use super::{
     bundle,
@@ -81,7 +83,11 @@ fn first_version(answer: &[u8], kind: KindVersion) -> Result<TransparencyLogEntr
 fn about(entry: &TransparencyLogEntry, kind: KindVersion, signature: &[u8]) -> Result<(), String> {
     if entry.kind_version != kind {
         let (found, version) = (entry.kind_version.kind(), entry.kind_version.version());
-        return Err(format!("it logged a `{found}` {version}, not a `{}` {}", kind.kind(), kind.version()));
+        return Err(format!(
+            "it logged a `{found}` {version}, not a `{}` {}",
+            kind.kind(),
+            kind.version()
+        ));
     }
     if entry.inclusion_proof.is_none() {
         return Err("its entry has no inclusion proof".into());

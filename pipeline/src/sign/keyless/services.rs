@@ -124,13 +124,18 @@ fn select<'a>(
     let count = match wanted.selector {
         ServiceSelector::Any => 1,
         ServiceSelector::All => usable.len(),
-        ServiceSelector::Exact => match wanted.count.and_then(|count| usize::try_from(count).ok()) {
-            Some(count) if count > 0 && count <= usable.len() => count,
-            Some(count) => {
-                return fail(format!("{count} operators are asked for, {} are there", usable.len()));
+        ServiceSelector::Exact => {
+            match wanted.count.and_then(|count| usize::try_from(count).ok()) {
+                Some(count) if count > 0 && count <= usable.len() => count,
+                Some(count) => {
+                    return fail(format!(
+                        "{count} operators are asked for, {} are there",
+                        usable.len()
+                    ));
+                }
+                None => return fail("the selector EXACT has no count".into()),
             }
-            None => return fail("the selector EXACT has no count".into()),
-        },
+        }
         _ => return fail("the selector is none of ALL, ANY, EXACT".into()),
     };
     if count > MAX_CHOSEN {

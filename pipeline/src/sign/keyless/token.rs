@@ -64,9 +64,8 @@ impl TokenSource {
             return Err(KeylessError::Token(why));
         };
         let url = Url::parse(&url).ok().filter(is_private);
-        let url = url.ok_or_else(|| {
-            KeylessError::Token(format!("{} is no https address", GITHUB.0))
-        })?;
+        let url =
+            url.ok_or_else(|| KeylessError::Token(format!("{} is no https address", GITHUB.0)))?;
         Ok(Self::GitHub { url, bearer: Zeroizing::new(bearer) })
     }
 
