@@ -52,7 +52,7 @@ pub(super) struct Args {
     #[arg(long)]
     in_toto: bool,
     /// The identity token, or a file that holds it.
-    #[arg(long, value_name = "TOKEN_OR_FILE", hide_env_values = true)]
+    #[arg(long, value_name = "TOKEN_OR_FILE")]
     identity_token: Option<Token>,
     /// A file that holds the identity token.
     #[arg(long, value_name = "FILE", conflicts_with = "identity_token")]

@@ -33,6 +33,8 @@ use crate::{
 
 /// The arc of Fulcio's extensions.
 const ARC: &str = "1.3.6.1.4.1.57264.1";
+/// The extension with the name.
+const SAN: &str = "2.5.29.17";
 
 /// Root, intermediate, and the log of certificates.
 pub(crate) struct Authority {
@@ -60,8 +62,10 @@ async fn certify(
 ) -> Response {
     match issue(&world, &headers, &request) {
         Ok(chain) => {
+            let detached = world.faults.is(Part::Authority, Fault::Detached);
+            let kind = if detached { "Detached" } else { "Embedded" };
             let chain = json!({ "chain": { "certificates": chain } });
-            Json(json!({ "signedCertificateEmbeddedSct": chain })).into_response()
+            Json(json!({ format!("signedCertificate{kind}Sct"): chain })).into_response()
         }
         Err(error) => refuse(format!("{error:#}")),
     }
@@ -71,12 +75,15 @@ fn issue(world: &World, headers: &HeaderMap, request: &Value) -> anyhow::Result<
     let bearer = headers.get("authorization").and_then(|value| value.to_str().ok());
     let token = request["credentials"]["oidcIdentityToken"].as_str();
     let token = token.or_else(|| bearer?.strip_prefix("Bearer ")).context("no token")?;
-    let claims = world.issuer.verify(token).context("the token")?;
+    let mut claims = world.issuer.verify(token).context("the token")?;
     let mut key = possessed(request, &claims).context("the proof of possession")?;
 
     let is = |fault| world.faults.is(Part::Authority, fault);
     if is(Fault::OtherKey) {
         key = pki::key_of(&KeyPair::generate_ecdsa_p256()?)?;
+    }
+    if is(Fault::OtherName) {
+        claims["email"] = "mallory@example.org".into();
     }
     let now = Timestamp::now();
     let from = if is(Fault::Expired) { now - 1.hour() } else { now };
@@ -87,6 +94,9 @@ fn issue(world: &World, headers: &HeaderMap, request: &Value) -> anyhow::Result<
     let issuer =
         if is(Fault::OtherIssuer) { "https://other.example" } else { text(&claims, "iss")? };
     extensions.extend(names(&claims, issuer)?);
+    if is(Fault::Nameless) {
+        extensions.retain(|extension| extension.extn_id.to_string() != SAN);
+    }
     let draft = Draft {
         subject: x509_cert::name::Name::default(),
         key,
@@ -146,14 +156,13 @@ fn names(claims: &Value, issuer: &str) -> anyhow::Result<Vec<Extension>> {
     let old =
         |number: u8, value: &str| pki::raw(&format!("{ARC}.{number}"), false, value.as_bytes());
     let mut extensions = Vec::new();
-    let san = match claims["email"].as_str() {
-        Some(email) => GeneralName::Rfc822Name(Ia5String::new(email)?),
-        None => {
-            let workflow = format!("https://github.com/{}", text(claims, "job_workflow_ref")?);
-            GeneralName::UniformResourceIdentifier(Ia5String::new(&workflow)?)
-        }
+    let san = if let Some(email) = claims["email"].as_str() {
+        GeneralName::Rfc822Name(Ia5String::new(email)?)
+    } else {
+        let workflow = format!("https://github.com/{}", text(claims, "job_workflow_ref")?);
+        GeneralName::UniformResourceIdentifier(Ia5String::new(&workflow)?)
     };
-    extensions.push(pki::extension("2.5.29.17", true, &SubjectAltName(vec![san]))?);
+    extensions.push(pki::extension(SAN, true, &SubjectAltName(vec![san]))?);
     extensions.push(old(1, issuer)?);
     extensions.push(own(8, issuer)?);
     if claims["email"].is_string() {

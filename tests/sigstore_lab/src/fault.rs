@@ -54,14 +54,26 @@ pub enum Fault {
     Expired,
     /// The authority names another issuer than the token's.
     OtherIssuer,
+    /// The authority names nobody.
+    Nameless,
+    /// The authority names somebody else.
+    OtherName,
     /// The authority logs no certificate.
     NoLogProof,
+    /// The authority gives the log's proof beside the certificate.
+    Detached,
     /// A log answers with an entry about another signature.
     OtherSignature,
+    /// A log answers with an entry of another kind.
+    OtherKind,
+    /// A log proves nothing.
+    NoProof,
     /// A log proves something else.
     BrokenProof,
     /// Another log signs the checkpoint.
     OtherLog,
+    /// There is no stamp.
+    Denies,
     /// The stamp is about something else.
     OtherContent,
     /// The stamp answers another request.

@@ -1,4 +1,4 @@
-//! The issuer of identity tokens: OpenID Connect, as far as certificate authorities look.
+//! The issuer of identity tokens (OIDC), as far as certificate authorities look.
 
 use std::sync::Arc;
 
@@ -89,7 +89,7 @@ impl Issuer {
     }
 }
 
-/// The names of GitHub's claims are in its documentation of OpenID Connect.
+/// The names of GitHub's claims are in its documentation of OIDC in Actions.
 fn claims(subject: &Subject<'_>) -> Value {
     match *subject {
         Subject::Person { email } => {

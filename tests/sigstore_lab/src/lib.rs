@@ -4,7 +4,7 @@
 //! certificates carry log proofs, entries are in a Merkle tree, timestamps are RFC 3161. It is a
 //! lab everywhere else: keys live in memory, logs forget, and anybody gets a token for anybody.
 //!
-//! - `issuer`: OpenID Connect tokens, as people and as GitHub Actions jobs have them
+//! - `issuer`: identity tokens (OIDC), as people and as GitHub Actions jobs have them
 //! - `authority`, `ct`, `pki`: certificates in the manner of Fulcio
 //! - `log`, `old_log`, `tree`: transparency logs in the manner of Rekor v2 and v1
 //! - `stamper`: timestamps

@@ -119,7 +119,7 @@ fn entry(world: &World, request: &Value) -> anyhow::Result<Value> {
     }
     let hashes: Vec<String> = place.path.iter().map(|hash| STANDARD.encode(hash)).collect();
     // A gateway writes fields that are not set, too.
-    Ok(json!({
+    let mut entry = json!({
         "logIndex": place.index.to_string(),
         "logId": { "keyId": STANDARD.encode(log.id()) },
         "kindVersion": { "kind": "hashedrekord", "version": "0.0.2" },
@@ -133,5 +133,12 @@ fn entry(world: &World, request: &Value) -> anyhow::Result<Value> {
             "checkpoint": { "envelope": note },
         },
         "canonicalizedBody": STANDARD.encode(body),
-    }))
+    });
+    if is(Fault::OtherKind) {
+        entry["kindVersion"] = json!({ "kind": "dsse", "version": "0.0.1" });
+    }
+    if is(Fault::NoProof) {
+        entry["inclusionProof"] = Value::Null;
+    }
+    Ok(entry)
 }

@@ -1,6 +1,6 @@
 //! The transparency log of version 1: entries of several kinds, promised with a signed time.
 //!
-//! Source: Rekor v1's OpenAPI and the schemas of its `hashedrekord` and `dsse` types, both 0.0.1.
+//! Source: Rekor v1's `openapi.yaml` and the schemas of its `hashedrekord` and `dsse` types, both 0.0.1.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -91,31 +91,31 @@ fn entry(world: &World, request: &Value) -> anyhow::Result<(String, Value)> {
     let (body, time) = (STANDARD.encode(&body), Timestamp::now().as_second());
     // The keys in this order, as RFC 8785 has them.
     let promise = json!({
-        "body": body, "integratedTime": time, "logID": hex(&log.id()?), "logIndex": place.index,
+        "body": body, "integratedTime": time, "logID": hex::encode(log.id()?), "logIndex": place.index,
     });
     let promise = log.key.sign(promise.to_string().as_bytes())?;
     let mut path = place.path.clone();
     if is(Fault::BrokenProof) {
         path[0][0] ^= 1;
     }
-    let hashes: Vec<String> = path.iter().map(|hash| hex(hash)).collect();
+    let hashes: Vec<String> = path.iter().map(hex::encode).collect();
     let entry = json!({
         "body": body,
         "integratedTime": time,
-        "logID": hex(&log.id()?),
+        "logID": hex::encode(log.id()?),
         "logIndex": place.index,
         "verification": {
             "inclusionProof": {
                 "checkpoint": note,
                 "hashes": hashes,
                 "logIndex": place.index,
-                "rootHash": hex(&place.root),
+                "rootHash": hex::encode(place.root),
                 "treeSize": place.size,
             },
             "signedEntryTimestamp": STANDARD.encode(promise.as_bytes()),
         },
     });
-    Ok((hex(&Sha256::digest(promise.as_bytes())), entry))
+    Ok((hex::encode(Sha256::digest(promise.as_bytes())), entry))
 }
 
 fn hashed_rekord(spec: &Value) -> anyhow::Result<Value> {
@@ -138,8 +138,7 @@ fn dsse(proposed: &Value) -> anyhow::Result<Value> {
     let signature = &envelope.signature.sig;
     verify_signature(&key(verifier)?, &envelope.pae(), signature, SigningScheme::EcdsaP256Sha256)
         .context("the signature does not fit")?;
-    let hash =
-        |bytes: &[u8]| json!({ "algorithm": "sha256", "value": hex(&Sha256::digest(bytes)) });
+    let hash = |bytes: &[u8]| json!({ "algorithm": "sha256", "value": hex::encode(Sha256::digest(bytes)) });
     Ok(json!({ "apiVersion": "0.0.1", "kind": "dsse", "spec": {
         "envelopeHash": hash(text.as_bytes()),
         "payloadHash": hash(envelope.payload.as_bytes()),
@@ -152,8 +151,4 @@ fn key(verifier: &str) -> anyhow::Result<DerPublicKey> {
     let pem = String::from_utf8(STANDARD.decode(verifier)?)?;
     let certificate = Certificate::from_der(DerCertificate::from_pem(&pem)?.as_bytes())?;
     Ok(DerPublicKey::from_bytes(&certificate.tbs_certificate.subject_public_key_info.to_der()?))
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }

@@ -18,7 +18,7 @@ use cms::{
     },
 };
 use der::{
-    Any, Decode as _, Encode, Tag,
+    Any, Decode as _, Encode as _, Tag,
     asn1::{GeneralizedTime, Int, ObjectIdentifier, OctetString, SetOfVec, UtcTime},
 };
 use jiff::Timestamp;
@@ -150,10 +150,12 @@ fn sealed(
     Ok(ContentInfo { content_type: oid(SIGNED_DATA)?, content: Any::encode_from(&data)? })
 }
 
-fn attribute<T: Encode + der::Tagged>(oid: &str, value: &T) -> anyhow::Result<Attribute>
-where
-    T: der::EncodeValue,
-{
+/// What a CMS attribute can hold.
+trait DerValue: der::Tagged + der::EncodeValue {}
+
+impl<T: der::Tagged + der::EncodeValue> DerValue for T {}
+
+fn attribute(oid: &str, value: &impl DerValue) -> anyhow::Result<Attribute> {
     let values = SetOfVec::try_from(vec![Any::encode_from(value)?])?;
     Ok(Attribute { oid: ObjectIdentifier::new(oid)?, values })
 }

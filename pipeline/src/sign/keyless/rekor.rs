@@ -1,7 +1,7 @@
 //! The transparency log: an entry about the signature, with the proof that the log has it.
 //!
 //! Sources: Rekor v2's `rekor_service.proto` (`CreateEntry`) and client guide; Rekor v1's
-//! OpenAPI (`createLogEntry`). In v2 an envelope is logged as any other signature, over its
+//! `openapi.yaml` (`createLogEntry`). In v2 an envelope is logged as any other signature, over its
 //! pre-authentication encoding; in v1 it is an entry of its own kind.
 
 use std::collections::BTreeMap;

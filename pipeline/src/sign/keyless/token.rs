@@ -93,7 +93,7 @@ fn read(path: &std::path::Path) -> Result<Zeroizing<String>, KeylessError> {
     Ok(text)
 }
 
-/// Source: GitHub's documentation of OpenID Connect in Actions, "methods for requesting the token".
+/// Source: GitHub's documentation of OIDC in Actions, "methods for requesting the token".
 async fn ask_github(
     http: &Http,
     url: &Url,
@@ -129,8 +129,8 @@ struct Claims {
     email: Option<String>,
     #[serde(default)]
     email_verified: Option<serde_json::Value>,
-    #[serde(default)]
-    federated_claims: Option<Federated>,
+    #[serde(default, rename = "federated_claims")]
+    relayed: Option<Federated>,
 }
 
 #[derive(Deserialize)]
@@ -204,7 +204,7 @@ impl IdentityToken {
 
     /// The issuer that the certificate must name.
     pub(super) fn issuer(&self) -> &str {
-        let relayed = self.claims.federated_claims.as_ref();
+        let relayed = self.claims.relayed.as_ref();
         relayed
             .and_then(|federated| federated.connector_id.as_deref())
             // A connector's id is an issuer's address with the public instance, a mere word elsewhere.
