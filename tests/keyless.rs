@@ -62,10 +62,13 @@ fn what_is_signed_verifies_for_nobody_else() {
 }
 
 /// Who does what wrong, and what must be said about it.
-const BROKEN: [(Part, Fault, &str); 24] = [
+const BROKEN: [(Part, Fault, &str); 30] = [
     (Part::Authority, Fault::OtherKey, "for another key than ours"),
     (Part::Authority, Fault::Expired, "certificate ended at"),
     (Part::Authority, Fault::OtherIssuer, "`https://other.example` attested the name"),
+    (Part::Authority, Fault::Nameless, "names nobody"),
+    (Part::Authority, Fault::OtherName, "names `mallory@example.org`, the token `eve@example.org`"),
+    (Part::Authority, Fault::Detached, "no certificate with a log proof"),
     (Part::Authority, Fault::NoLogProof, "bad-certificate"),
     (Part::Authority, Fault::Hangs, "timed out"),
     (Part::Authority, Fault::Floods, "more than 65536 bytes"),
@@ -73,6 +76,8 @@ const BROKEN: [(Part, Fault, &str); 24] = [
     (Part::Authority, Fault::Redirects, "307 Temporary Redirect"),
     (Part::Authority, Fault::Babbles, "cannot be read"),
     (Part::Log, Fault::OtherSignature, "another signature than ours"),
+    (Part::Log, Fault::OtherKind, "logged a `dsse` 0.0.1"),
+    (Part::Log, Fault::NoProof, "no inclusion proof"),
     (Part::Log, Fault::BrokenProof, "bad-log-entry"),
     (Part::Log, Fault::OtherLog, "bad-log-entry"),
     (Part::Log, Fault::Hangs, "timed out"),
@@ -81,6 +86,7 @@ const BROKEN: [(Part, Fault, &str); 24] = [
     (Part::OldLog, Fault::OtherSignature, "another signature than ours"),
     (Part::OldLog, Fault::BrokenProof, "bad-log-entry"),
     (Part::OldLog, Fault::Babbles, "cannot be read"),
+    (Part::Stamper, Fault::Denies, "no timestamp: Rejection"),
     (Part::Stamper, Fault::OtherContent, "something else than our signature"),
     (Part::Stamper, Fault::OtherNonce, "answers another request"),
     (Part::Stamper, Fault::OtherStamper, "bad-time"),
@@ -245,10 +251,10 @@ fn statements_are_sealed_with_the_token_of_the_hour() {
             let expect = Expect::Identity(Identity::exact(name(&subject), instance.issuer()));
             let about = About::Digest(Digest::of("a model"));
             let verified = verify(&sealed.bytes, about, &expect, &root).answer.unwrap();
-            let Content::Statement { payload: signed, .. } = verified.content() else {
+            let Content::Statement { payload: found, .. } = verified.content() else {
                 panic!("no statement: {verified:?}")
             };
-            assert_eq!(*signed, payload);
+            assert_eq!(*found, payload);
         }
         instance.token(&instance.lab.old_token(&JOB));
         let error = signer.seal(&payload).await.unwrap_err().to_string();

@@ -79,6 +79,10 @@ fn answer(world: &World, body: &[u8]) -> anyhow::Result<Vec<u8>> {
     if is(Fault::OtherNonce) {
         request.nonce = Some(Int::new(&[7])?);
     }
+    if is(Fault::Denies) {
+        // PKIStatusInfo with nothing but `rejection`.
+        return Ok(vec![vec![2_u8]].to_der()?);
+    }
     let signer =
         if is(Fault::OtherStamper) { &world.stamper.stranger } else { &world.stamper.leaf };
     let now = Duration::from_secs(u64::try_from(Timestamp::now().as_second())?);

@@ -103,8 +103,7 @@ mod tests {
         let mut tree = Tree(Vec::new());
         for (entry, want) in entries.into_iter().zip(roots) {
             let root = tree.append(entry).root;
-            let hex: String = root.iter().map(|byte| format!("{byte:02x}")).collect();
-            assert_eq!(hex, want);
+            assert_eq!(hex::encode(root), want);
         }
     }
 }
