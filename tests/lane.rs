@@ -12,6 +12,8 @@ mod common;
 #[cfg(test)]
 mod demo;
 #[cfg(test)]
+mod keyless;
+#[cfg(test)]
 mod peers_cosign;
 #[cfg(test)]
 mod peers_docker;
@@ -19,6 +21,8 @@ mod peers_docker;
 mod peers_git;
 #[cfg(test)]
 mod peers_gym;
+#[cfg(test)]
+mod peers_keyless;
 #[cfg(test)]
 mod peers_registry;
 #[cfg(test)]

@@ -11,6 +11,7 @@ mod release;
 mod run_id;
 mod runs;
 mod serve;
+mod sign_bundle;
 
 pub use serve::ServiceFile;
 
@@ -55,6 +56,8 @@ enum Command {
     Rollback(runs::RollbackArgs),
     /// Sign a statement and attach it to an image.
     Attest(attest::Args),
+    /// Sign a file keylessly, into a sigstore bundle.
+    SignBundle(sign_bundle::Args),
     /// Make keys, take over keys, print public halves.
     Keys(keys::Args),
     /// Pack root file systems into the base layout of car images.
@@ -118,6 +121,7 @@ async fn run(command: Command) -> anyhow::Result<()> {
         Command::Runs(args) => runs::run(args).await,
         Command::Rollback(args) => runs::rollback(args).await,
         Command::Attest(args) => attest::run(args).await,
+        Command::SignBundle(args) => sign_bundle::run(args).await,
         Command::Keys(args) => keys::run(args),
         Command::Base(args) => base::run(args),
         Command::Registry(RegistryCommand::Serve(args)) => registry::cli::serve(args).await,

@@ -1,6 +1,7 @@
 //! Signing: key files, the programs that sign instead of them, and what is signed for old readers.
 //!
 //! - who signs: [`Signer`], opened from a [`KeySource`] of a pipeline file
+//! - without a key to keep: [`keyless`]
 //! - key files: [`private_key`] (every kind that is read), [`keyfile`] (cosign's format)
 //! - [`sigtag`]: cosign's `.sig` tags
 
@@ -8,6 +9,7 @@ mod algorithm;
 mod external;
 mod held;
 pub mod keyfile;
+pub mod keyless;
 pub mod private_key;
 mod process;
 mod signer;
