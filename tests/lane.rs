@@ -12,6 +12,8 @@ mod common;
 #[cfg(test)]
 mod demo;
 #[cfg(test)]
+mod peers_attest;
+#[cfg(test)]
 mod peers_cosign;
 #[cfg(test)]
 mod peers_docker;
@@ -25,6 +27,8 @@ mod peers_registry;
 mod prove_real;
 #[cfg(test)]
 mod refusals;
+#[cfg(test)]
+mod reproduce;
 #[cfg(test)]
 mod reproducible;
 #[cfg(test)]
