@@ -269,8 +269,14 @@ fn their_model_signature_fits_our_reading() {
     let folder = dir.join("v1.1.0-elliptic-key");
     let pem = fs::read_to_string(dir.join("signing-key-pub.pem")).unwrap();
     let key = PublicKey::from_pem(&pem[pem.find("-----BEGIN").unwrap()..]).unwrap();
-    let bundle = fs::read(folder.join("model.sig")).unwrap();
-    let bundle = Bundle::parse(&bundle).unwrap();
+    let bytes = fs::read(folder.join("model.sig")).unwrap();
+    // The name that we give to their key is theirs.
+    let hint = |bytes: &[u8]| parse(bytes)["verificationMaterial"]["publicKey"]["hint"].clone();
+    let mut nameless = parse(&bytes);
+    nameless["verificationMaterial"]["publicKey"]["hint"] = "".into();
+    let named = model_signing::with_hint(nameless.to_string().as_bytes(), &key).unwrap();
+    assert_eq!(hint(&named), hint(&bytes));
+    let bundle = Bundle::parse(&bytes).unwrap();
     let read = |bundle: &Bundle| match bundle.verify([&key]) {
         Signed::By(_, payload) => Statement::<model_signing::ModelSignature>::parse(
             payload,

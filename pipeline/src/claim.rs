@@ -45,12 +45,11 @@ impl<'a> Claim<'a> {
             return Err(refuse(&Refusal::NoPolicy));
         }
         let repository = &image.repository;
-        let digest = match image.digest {
-            Some(digest) => digest,
-            None => {
-                let tag = image.tag.as_deref().unwrap_or("latest");
-                Digest::of(source.manifest(repository, tag).await?)
-            }
+        let digest = if let Some(digest) = image.digest {
+            digest
+        } else {
+            let tag = image.tag.as_deref().unwrap_or("latest");
+            Digest::of(source.manifest(repository, tag).await?)
         };
         let found = match source.manifest(repository, &statement_tag(&digest)).await {
             Ok(manifest) => bundle_of(source, repository, &manifest).await?,

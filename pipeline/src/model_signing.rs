@@ -106,9 +106,9 @@ pub fn with_hint(bundle: &[u8], key: &PublicKey) -> anyhow::Result<Vec<u8>> {
     Ok(serde_json::to_vec(&value)?)
 }
 
-/// The PEM text as the tool's library writes it: ends with one newline.
+/// The PEM text as the tool's library writes it: every line ends with one newline.
 fn pem(key: &PublicKey) -> String {
-    format!("{}\n", key.to_pem().trim_end())
+    key.to_pem().lines().flat_map(|line| [line, "\n"]).collect()
 }
 
 #[cfg(test)]

@@ -62,7 +62,8 @@ struct Locked {
 
 #[derive(Deserialize)]
 struct Package {
-    package: String,
+    #[serde(rename = "package")]
+    name: String,
     version: String,
     sha256: String,
     #[serde(default)]
@@ -99,7 +100,7 @@ pub fn of_lock(file: &Path) -> anyhow::Result<BTreeMap<Platform, Vec<Part>>> {
 impl Package {
     fn part(self, kind: PartKind, suite: &str) -> anyhow::Result<Part> {
         let digest = |hex: &str| {
-            Digest::from_hex(hex).with_context(|| format!("{}: sha256 `{hex}`", self.package))
+            Digest::from_hex(hex).with_context(|| format!("{}: sha256 `{hex}`", self.name))
         };
         let mut qualifiers = BTreeMap::new();
         if let Some(architecture) = &self.architecture {
@@ -114,7 +115,7 @@ impl Package {
             kind,
             digest: digest(&self.sha256)?,
             files: files.collect::<anyhow::Result<_>>()?,
-            name: self.package,
+            name: self.name,
             version: self.version,
             qualifiers,
         })

@@ -2,7 +2,6 @@
 
 use std::{collections::BTreeMap, io::Write as _, path::PathBuf};
 
-use anyhow::Context as _;
 use pitlane_release::{ImageRef, Platform};
 
 use super::{
@@ -71,8 +70,12 @@ pub(super) async fn run(args: Args) -> anyhow::Result<()> {
         pitlane_fetch::git::check_url(repo).map_err(|why| anyhow::anyhow!("--repo: {why}"))?;
     }
     let image = &args.image;
-    let could_not = || format!("{image}: could not decide");
-    let claim = Claim::of(&source, &policy, image).await.with_context(could_not)?;
+    // A refusal is an answer and stands for itself.
+    let could_not = |error: anyhow::Error| match error.is::<StepError>() {
+        true => error,
+        false => error.context(format!("{image}: could not decide")),
+    };
+    let claim = Claim::of(&source, &policy, image).await.map_err(could_not)?;
     let work = tempfile::tempdir()?;
     let runtime: BTreeMap<_, _> = args.runtime.into_iter().collect();
     let files = Files {
@@ -83,7 +86,7 @@ pub(super) async fn run(args: Args) -> anyhow::Result<()> {
         card: args.card.as_deref(),
         work: work.path(),
     };
-    let report = reproduce(&claim, &files).await.with_context(could_not)?;
+    let report = reproduce(&claim, &files).await.map_err(could_not)?;
     match args.output {
         Output::Json => super::print_json(&report)?,
         Output::Text => std::io::stdout().lock().write_all(report.text().as_bytes())?,

@@ -11,7 +11,7 @@
 mod rebuild;
 mod recipe;
 
-use std::fmt::Write as _;
+use std::fmt::{Display, Write as _};
 
 use pitlane_release::{Commit, Counter, PinnedImage, ReleaseTag, RepoName};
 use serde::Serialize;
@@ -56,7 +56,7 @@ pub struct Row {
 }
 
 impl Row {
-    fn new(name: impl Into<String>, want: impl ToString, got: impl ToString) -> Self {
+    fn new(name: impl Into<String>, want: &dyn Display, got: &dyn Display) -> Self {
         let (want, got) = (want.to_string(), got.to_string());
         Self { name: name.into(), same: want == got, want, got }
     }

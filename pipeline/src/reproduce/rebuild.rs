@@ -63,14 +63,14 @@ pub async fn reproduce(claim: &Claim<'_>, files: &Files<'_>) -> anyhow::Result<R
     }
     let taken = take(claim, &recipe, files).await?;
     let mut inputs = taken.rows;
-    inputs.push(Row::new("model", recipe.model_digest, hash_file(&taken.model, MAX_MODEL)?));
-    inputs.push(Row::new("card", recipe.card_digest, Digest::of(&taken.card)));
+    inputs.push(Row::new("model", &recipe.model_digest, &hash_file(&taken.model, MAX_MODEL)?));
+    inputs.push(Row::new("card", &recipe.card_digest, &Digest::of(&taken.card)));
     for (platform, want) in &recipe.base {
         inputs.extend(base_rows(files.base, *platform, want)?);
     }
     for (platform, want) in &recipe.runtime {
         let got = hash_file(&files.runtime[platform], MAX_RUNTIME)?;
-        inputs.push(Row::new(format!("runtime {platform}"), want, got));
+        inputs.push(Row::new(format!("runtime {platform}"), want, &got));
     }
 
     let source = &release.source;
@@ -162,11 +162,11 @@ async fn take(claim: &Claim<'_>, recipe: &Recipe, files: &Files<'_>) -> anyhow::
 /// The base, and every layer of it whose bytes are not those that its manifest names.
 fn base_rows(layout: &Path, platform: Platform, want: &Digest) -> anyhow::Result<Vec<Row>> {
     let base = base::read(layout, platform)?;
-    let mut rows = vec![Row::new(format!("base {platform}"), want, base.digest)];
+    let mut rows = vec![Row::new(format!("base {platform}"), want, &base.digest)];
     for (number, layer) in (1..).zip(&base.layers) {
         let (want, got) = (layer.descriptor.digest, hash(layer)?);
         if want != got {
-            rows.push(Row::new(format!("base {platform} layer {number}"), want, got));
+            rows.push(Row::new(format!("base {platform} layer {number}"), &want, &got));
         }
     }
     Ok(rows)
@@ -174,17 +174,17 @@ fn base_rows(layout: &Path, platform: Platform, want: &Digest) -> anyhow::Result
 
 async fn outputs(claim: &Claim<'_>, built: &Assembled) -> anyhow::Result<Vec<Row>> {
     let release = &claim.release;
-    let mut rows = vec![Row::new("model layer", release.model.layer, built.model_layer)];
+    let mut rows = vec![Row::new("model layer", &release.model.layer, &built.model_layer)];
     for (platform, digest) in &release.platforms {
         let theirs = oci::parse_manifest(&claim.manifest(digest).await?)?;
         let image = &built.images[platform];
         rows.extend(layer_rows(*platform, &theirs, &image.layers));
         let config = image.config.descriptor.digest;
-        rows.push(Row::new(format!("{platform} config"), theirs.config.digest, config));
+        rows.push(Row::new(format!("{platform} config"), &theirs.config.digest, &config));
         let manifest = image.manifest.descriptor.digest;
-        rows.push(Row::new(format!("{platform} manifest"), digest, manifest));
+        rows.push(Row::new(format!("{platform} manifest"), digest, &manifest));
     }
-    rows.push(Row::new("index", release.index, built.index.descriptor.digest));
+    rows.push(Row::new("index", &release.index, &built.index.descriptor.digest));
     Ok(rows)
 }
 
@@ -198,7 +198,7 @@ fn layer_rows(platform: Platform, theirs: &ImageManifest, ours: &[Blob]) -> Vec<
     (0..count.saturating_sub(1))
         .map(|n| {
             let what = if n == runtime { "runtime".into() } else { format!("base {}", n + 1) };
-            Row::new(format!("{platform} layer: {what}"), want(n), got(n))
+            Row::new(format!("{platform} layer: {what}"), &want(n), &got(n))
         })
         .collect()
 }

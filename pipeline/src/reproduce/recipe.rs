@@ -98,3 +98,114 @@ pub(super) fn recipe(
         builder: statement.predicate.run_details.builder.id.clone(),
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn parts() -> (Value, Value) {
+        let digest = |text: &str| Digest::of(text).to_string();
+        let release = json!({
+            "carKind": "car", "counter": 1, "pipeline": digest("p"), "index": digest("i"),
+            "source": { "repository": "team/car", "tag": "v1", "commit": "1".repeat(40) },
+            "model": { "digest": digest("m"), "layer": digest("l") },
+            "platforms": { "linux/amd64": digest("amd64") },
+            "evidence": [], "issuedAt": "2026-01-02T03:04:05Z",
+        });
+        let named =
+            |name: &str| json!({ "name": name, "digest": { "sha256": Digest::of(name).hex() } });
+        let statement = json!({
+            "_type": "https://in-toto.io/Statement/v1", "predicateType": PROVENANCE,
+            "subject": [{ "digest": { "sha256": Digest::of("amd64").hex() } }],
+            "predicate": {
+                "buildDefinition": {
+                    "buildType": BUILD_TYPE,
+                    "externalParameters": {
+                        "source": { "uri": "git+https://h.example/car", "ref": "refs/tags/v1" },
+                        "pipeline": "car", "model": "models/pilot.onnx", "card": "file:p.yaml",
+                        "platforms": ["linux/amd64"],
+                    },
+                    "internalParameters": {
+                        "pipelineDigest": digest("p"), "carKind": "car",
+                        "image": { "created": "2026-01-01T00:00:00Z",
+                                   "layers": LayerParameters::current() },
+                    },
+                    "resolvedDependencies": [
+                        { "name": "source", "digest": { "gitCommit": "1".repeat(40) } },
+                        named("model"), named("card"), named("base linux/amd64"),
+                        named("runtime linux/amd64"),
+                    ],
+                },
+                "runDetails": {
+                    "builder": { "id": "https://b.example" },
+                    "metadata": { "invocationId": "r", "startedOn": "2026-01-02T03:04:05Z",
+                                  "finishedOn": "2026-01-02T03:04:05Z" },
+                },
+            },
+        });
+        (release, statement)
+    }
+
+    fn read(edit: impl Fn(&mut Value)) -> anyhow::Result<Recipe> {
+        let (release, mut statement) = parts();
+        edit(&mut statement);
+        let release: Release = serde_json::from_value(release)?;
+        recipe(&release, &[serde_json::from_value(statement)?])
+    }
+
+    #[test]
+    fn a_complete_provenance_is_a_recipe() {
+        let recipe = read(|_| ()).unwrap();
+        assert_eq!(recipe.url.as_deref(), Some("https://h.example/car"));
+        assert_eq!(recipe.model, From::Commit("models/pilot.onnx".into()));
+        assert_eq!(recipe.card, From::File("p.yaml".into()));
+        assert_eq!(recipe.runtime[&Platform::LinuxAmd64], Digest::of("runtime linux/amd64"));
+        let local = read(|s| {
+            s["predicate"]["buildDefinition"]["externalParameters"]["source"]["uri"] =
+                "git+local:team/car".into();
+        });
+        assert_eq!(local.unwrap().url, None, "nobody else can reach it");
+    }
+
+    #[test]
+    fn what_does_not_fit_or_is_missing_is_refused() {
+        type Edit = fn(&mut Value);
+        let table: [(&str, Edit); 9] = [
+            ("another image", |s| s["subject"] = json!([])),
+            ("build type", |s| s["predicate"]["buildDefinition"]["buildType"] = "other".into()),
+            ("refs/tags/v2", |s| {
+                s["predicate"]["buildDefinition"]["externalParameters"]["source"]["ref"] =
+                    "refs/tags/v2".into();
+            }),
+            ("does not name commit", |s| {
+                let all = &mut s["predicate"]["buildDefinition"]["resolvedDependencies"];
+                all[0]["digest"]["gitCommit"] = "2".repeat(40).into();
+            }),
+            ("its model", |s| {
+                s["predicate"]["buildDefinition"]["resolvedDependencies"][1]["name"] = "x".into();
+            }),
+            ("its runtime linux/amd64", |s| {
+                let all = &mut s["predicate"]["buildDefinition"]["resolvedDependencies"];
+                all[4]["digest"] = json!({ "sha512": "00" });
+            }),
+            ("older version", |s| {
+                let built = &mut s["predicate"]["buildDefinition"];
+                built["externalParameters"].as_object_mut().unwrap().remove("card");
+            }),
+            ("older version", |s| {
+                let built = &mut s["predicate"]["buildDefinition"];
+                built["internalParameters"].as_object_mut().unwrap().remove("image");
+            }),
+            ("packed as", |s| {
+                let image = &mut s["predicate"]["buildDefinition"]["internalParameters"]["image"];
+                image["layers"]["runtime"] = "tar+zstd".into();
+            }),
+        ];
+        for (want, edit) in table {
+            let error = format!("{:#}", read(edit).unwrap_err());
+            assert!(error.contains(want), "{want}: {error}");
+        }
+    }
+}

@@ -68,7 +68,7 @@ pub fn bom(about: &About<'_>) -> Bom {
     ];
     let linked = built.crates.iter().filter(|one| one.is_linked() && !one.root);
     Bom {
-        bom_format: "CycloneDX",
+        format: "CycloneDX",
         spec_version: "1.6",
         serial_number: serial(&built.manifest.descriptor.digest),
         version: 1,
@@ -126,9 +126,9 @@ fn image(about: &About<'_>) -> Component {
         purl: Some(purl("oci", None, name, &digest.to_string(), &qualifiers)),
         hashes: sha256(&digest),
         properties: vec![
-            property("platform", about.platform),
-            property("tag", about.tag),
-            property("base", about.built.base),
+            property("platform", &about.platform),
+            property("tag", &about.tag),
+            property("base", &about.built.base),
         ],
         ..Component::default()
     }

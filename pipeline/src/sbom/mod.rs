@@ -26,7 +26,8 @@ pub const CYCLONEDX: &str = "https://cyclonedx.org/bom";
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Bom {
-    bom_format: &'static str,
+    #[serde(rename = "bomFormat")]
+    format: &'static str,
     spec_version: &'static str,
     serial_number: String,
     version: u32,
@@ -114,6 +115,6 @@ fn sha256(digest: &pitlane_release::Digest) -> Vec<Hash> {
     vec![Hash { alg: "SHA-256", content: digest.hex() }]
 }
 
-fn property(name: &str, value: impl ToString) -> Property {
+fn property(name: &str, value: &dyn std::fmt::Display) -> Property {
     Property { name: format!("pitlane:{name}"), value: value.to_string() }
 }

@@ -118,11 +118,11 @@ fn datasets(training: &BTreeMap<String, Value>) -> Vec<Dataset> {
 fn properties(card: &ModelCard, facts: &ModelFacts) -> Vec<Property> {
     let rest = card.training.iter().filter(|(key, _)| *key != "data");
     let mut found: Vec<Property> =
-        rest.map(|(key, value)| property(&format!("training:{key}"), text(value))).collect();
+        rest.map(|(key, value)| property(&format!("training:{key}"), &text(value))).collect();
     found.extend([
-        property("onnx:opset", facts.opset),
-        property("onnx:irVersion", facts.ir_version),
-        property("onnx:parameters", facts.parameters),
+        property("onnx:opset", &facts.opset),
+        property("onnx:irVersion", &facts.ir_version),
+        property("onnx:parameters", &facts.parameters),
         property("onnx:producer", &facts.producer),
     ]);
     let operators = facts.operators.iter();
