@@ -39,7 +39,7 @@ build: ## Build all programs
 base: build ## Make the base layout of car images
 	python3 scripts/base.py
 	$(BIN)/pitlane base --rootfs linux/amd64=target/base/rootfs/amd64 \
-	  --rootfs linux/arm64=target/base/rootfs/arm64 --out target/base/layout >/dev/null
+	  --rootfs linux/arm64=target/base/rootfs/arm64 --lock pipelines/base.lock.yaml --out target/base/layout >/dev/null
 
 runtime: build ## Cross-build the runtime for arm64
 	scripts/cross-car.sh

@@ -155,6 +155,6 @@ fetch_newer() {
 
 case "${1-}" in
     --check) check ;;
-    '') install_ordinary; fetch_newer; check ;;
+    '') install_ordinary; fetch_newer; "$here/scripts/peers-python.sh"; check ;;
     *) die 'usage: scripts/peers.sh [--check]' ;;
 esac

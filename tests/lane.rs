@@ -14,6 +14,8 @@ mod demo;
 #[cfg(test)]
 mod keyless;
 #[cfg(test)]
+mod peers_attest;
+#[cfg(test)]
 mod peers_cosign;
 #[cfg(test)]
 mod peers_docker;
@@ -33,6 +35,8 @@ mod peers_sigtag;
 mod prove_real;
 #[cfg(test)]
 mod refusals;
+#[cfg(test)]
+mod reproduce;
 #[cfg(test)]
 mod reproducible;
 #[cfg(test)]

@@ -1,17 +1,19 @@
-//! The statements of a release: provenance, laps, signatures, and the release statement.
+//! The statements of a release: provenance, laps, SBOMs, signatures, and the release statement.
 //!
 //! Built from the outputs of finished steps by pure functions; sealing and attaching is the
 //! steps' business.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, path::Path};
 
+use anyhow::Context as _;
 use jiff::Timestamp;
 use pitlane_release::{
-    Counter, Digest, Platform,
+    Counter, Digest, ModelCard, Platform,
     lap::{Drive, LAP, Lap, Resource, TestResult},
     provenance::{
-        BUILD_TYPE, BuildDefinition, Builder, ExternalParameters, InternalParameters, PROVENANCE,
-        Provenance, RunDetails, RunMetadata, SourceParameter,
+        BUILD_TYPE, BuildDefinition, Builder, ExternalParameters, ImageParameters,
+        InternalParameters, LayerParameters, PROVENANCE, Provenance, RunDetails, RunMetadata,
+        SourceParameter,
     },
     statement::{
         COSIGN_SIGN, EvidenceRef, Model, Release, ReleaseStatement, Source, Statement, Subject,
@@ -20,7 +22,19 @@ use pitlane_release::{
 use serde::Serialize;
 use serde_json::json;
 
-use crate::{assemble::Assembled, checkout::Checkout, config::Pipeline, lane::Job, prove::Proof};
+use crate::{
+    assemble::Assembled,
+    checkout::Checkout,
+    config::Pipeline,
+    lane::Job,
+    model::ModelFacts,
+    model_signing::{self, CARD_FILE, MODEL_FILE, ModelSignature},
+    prove::Proof,
+    sbom::{self, Bom, CYCLONEDX},
+};
+
+/// Where a file that was not in the commit came from: its name on the pipeline's machine.
+pub const BY_FILE: &str = "file:";
 
 /// What every statement of a run is built from.
 #[derive(Debug)]
@@ -42,15 +56,22 @@ impl Facts<'_> {
         images.map(|(platform, built)| (*platform, built.manifest.descriptor.digest)).collect()
     }
 
-    /// The model's path in the commit; `file:` and a name when it did not come from there.
-    fn model_name(&self) -> String {
-        match &self.job.local {
-            Some(files) => {
-                let name = files.model.file_name().unwrap_or_default();
-                format!("file:{}", name.to_string_lossy())
-            }
-            None => self.pipeline.spec.model.path.to_string_lossy().into_owned(),
-        }
+    /// The paths of model and card in the commit; `file:` and a name when they did not come from
+    /// there.
+    fn names(&self) -> (String, String) {
+        let spec = &self.pipeline.spec.model;
+        let by_file = |file: &Path| {
+            format!("{BY_FILE}{}", file.file_name().unwrap_or_default().to_string_lossy())
+        };
+        let local = self.job.local.as_ref();
+        let model = local.map(|files| by_file(&files.model));
+        let card = local.and_then(|files| files.card.as_deref()).map(by_file);
+        let path = |path: &Path| path.to_string_lossy().into_owned();
+        (model.unwrap_or_else(|| path(&spec.path)), card.unwrap_or_else(|| path(&spec.card_path())))
+    }
+
+    fn card_digest(&self) -> Digest {
+        Digest::of(self.checkout.card.as_bytes())
     }
 
     fn subjects(&self) -> Vec<Subject> {
@@ -75,11 +96,14 @@ impl Facts<'_> {
         }];
         let mut model = Resource::named("model", self.assembled.model);
         model.media_type = Some("application/onnx".into());
-        dependencies.push(model);
+        let mut card = Resource::named("card", self.card_digest());
+        card.media_type = Some("application/yaml".into());
+        dependencies.extend([model, card, Resource::named("pipeline", self.pipeline.digest)]);
         for (platform, built) in &self.assembled.images {
             dependencies.push(Resource::named(&format!("base {platform}"), built.base));
             dependencies.push(Resource::named(&format!("runtime {platform}"), built.runtime));
         }
+        let (model, card) = self.names();
         let predicate = Provenance {
             build_definition: BuildDefinition {
                 build_type: BUILD_TYPE.into(),
@@ -87,14 +111,20 @@ impl Facts<'_> {
                     source: SourceParameter {
                         uri,
                         reference: format!("refs/tags/{}", self.job.tag),
+                        repository: Some(spec.source.repository.clone()),
                     },
                     pipeline: self.pipeline.name.clone(),
-                    model: self.model_name(),
+                    model,
+                    card: Some(card),
                     platforms: spec.platforms.clone(),
                 },
                 internal_parameters: Some(InternalParameters {
                     pipeline_digest: self.pipeline.digest,
                     car_kind: spec.car_kind.clone(),
+                    image: Some(ImageParameters {
+                        created: self.checkout.committed_at.clone(),
+                        layers: LayerParameters::current(),
+                    }),
                 }),
                 resolved_dependencies: dependencies,
             },
@@ -146,6 +176,39 @@ impl Facts<'_> {
             drives,
         };
         Ok(Statement::new(LAP, self.subjects(), predicate))
+    }
+
+    /// The SBOM of one platform's image; it speaks of that manifest alone.
+    pub fn sbom(
+        &self,
+        platform: Platform,
+        card: &ModelCard,
+        facts: &ModelFacts,
+        time: Timestamp,
+    ) -> anyhow::Result<Statement<Bom>> {
+        let images = &self.assembled.images;
+        let built =
+            images.get(&platform).with_context(|| format!("{platform} was not assembled"))?;
+        let repository = &self.pipeline.spec.registry.repository;
+        let bom = sbom::bom(&sbom::About {
+            repository,
+            tag: &self.job.tag,
+            platform,
+            built,
+            card,
+            card_file: self.card_digest(),
+            facts,
+            time,
+        });
+        let subject = Subject::new(Some(repository.to_string()), built.manifest.descriptor.digest);
+        Ok(Statement::new(CYCLONEDX, vec![subject], bom))
+    }
+
+    /// The OpenSSF signature of the folder in the model layer.
+    pub fn model_signature(&self, card: &ModelCard) -> Statement<ModelSignature> {
+        let files =
+            BTreeMap::from([(MODEL_FILE, self.assembled.model), (CARD_FILE, self.card_digest())]);
+        model_signing::statement(&card.name, &files)
     }
 
     /// The release statement over everything.

@@ -19,6 +19,8 @@ use crate::{assemble::image::EPOCH, lane::LocalModel};
 
 /// Longest a fetch may take.
 const FETCH_TIMEOUT: Duration = Duration::from_mins(10);
+/// Largest card taken (bytes).
+const CARD_LIMIT: u64 = pitlane_release::model::MAX_CARD as u64;
 /// Longest any other git command may take.
 const QUICK_TIMEOUT: Duration = Duration::from_secs(30);
 
@@ -56,13 +58,80 @@ pub async fn checkout(
     let target = dir.join("model.onnx");
     blob(url, &bare, &head.commit, model, max_model, &target).await?;
     let card_file = dir.join("card.yaml");
-    let card_limit = pitlane_release::model::MAX_CARD as u64;
-    blob(url, &bare, &head.commit, card, card_limit, &card_file).await?;
+    blob(url, &bare, &head.commit, card, CARD_LIMIT, &card_file).await?;
     let card = std::fs::read_to_string(&card_file)
         .with_context(|| format!("{}: not UTF-8", card.display()))?;
     std::fs::remove_dir_all(&bare)?;
     let Head { commit, tag_object, committed_at } = head;
     Ok(Checkout { commit, tag_object, committed_at, model: target, card })
+}
+
+/// What is wanted of a commit that was released before.
+#[derive(Clone, Copy, Debug)]
+pub struct Wanted<'a> {
+    /// The commit.
+    pub commit: &'a Commit,
+    /// A tag that named it then.
+    pub tag: &'a ReleaseTag,
+    /// The model's path in it, if the model is wanted.
+    pub model: Option<&'a Path>,
+    /// The card's path in it, if the card is wanted.
+    pub card: Option<&'a Path>,
+}
+
+/// What was found of it.
+#[derive(Clone, Debug)]
+pub struct AtCommit {
+    /// The commit.
+    pub commit: Commit,
+    /// RFC 3339 time of it.
+    pub committed_at: String,
+    /// The model file, copied out.
+    pub model: Option<PathBuf>,
+    /// The card's text.
+    pub card: Option<String>,
+}
+
+/// Takes files out of a commit, wherever its tag is now.
+pub async fn at_commit(
+    url: &str,
+    wanted: &Wanted<'_>,
+    max_model: u64,
+    dir: &Path,
+) -> anyhow::Result<AtCommit> {
+    let commit = wanted.commit;
+    // Servers may refuse to hand out what no reference names; then the tag must still name it.
+    let (bare, head) = match fetch_object(url, commit, dir).await {
+        Ok(found) => found,
+        Err(_) => fetch(url, wanted.tag, dir).await?,
+    };
+    if head.commit != *commit {
+        let tag = wanted.tag;
+        bail!("{url} gives no commit {commit}, and its tag {tag} names {}", head.commit);
+    }
+    let (mut model, mut card) = (None, None);
+    if let Some(path) = wanted.model {
+        let target = dir.join("model.onnx");
+        blob(url, &bare, commit, path, max_model, &target).await?;
+        model = Some(target);
+    }
+    if let Some(path) = wanted.card {
+        let target = dir.join("card.yaml");
+        blob(url, &bare, commit, path, CARD_LIMIT, &target).await?;
+        card = Some(self::card(&target)?);
+    }
+    std::fs::remove_dir_all(&bare)?;
+    Ok(AtCommit { commit: head.commit, committed_at: head.committed_at, model, card })
+}
+
+/// Reads a card as text.
+pub fn card(file: &Path) -> anyhow::Result<String> {
+    let shown = file.display();
+    let file = std::fs::File::open(file).with_context(|| format!("{shown}: cannot be read"))?;
+    let mut text = String::new();
+    let read = std::io::Read::read_to_string(&mut std::io::Read::take(file, CARD_LIMIT), &mut text);
+    read.with_context(|| format!("{shown}: cannot be read as text"))?;
+    Ok(text)
 }
 
 /// Takes model and card from files of this machine. They are copied first: what is inspected is
@@ -79,7 +148,6 @@ pub async fn local(
     dir: &Path,
 ) -> anyhow::Result<Checkout> {
     let card_file = dir.join("card.yaml");
-    let card_limit = pitlane_release::model::MAX_CARD as u64;
     let head = if let Some(commit) = commit {
         // Nobody says when it was made; the same for all keeps images reproducible.
         let committed_at = EPOCH.to_owned();
@@ -87,13 +155,13 @@ pub async fn local(
     } else {
         let (bare, head) = fetch(url, tag, dir).await?;
         if files.card.is_none() {
-            blob(url, &bare, &head.commit, card, card_limit, &card_file).await?;
+            blob(url, &bare, &head.commit, card, CARD_LIMIT, &card_file).await?;
         }
         std::fs::remove_dir_all(&bare)?;
         head
     };
     if let Some(card) = &files.card {
-        copy(card, &card_file, card_limit)?;
+        copy(card, &card_file, CARD_LIMIT)?;
     }
     let target = dir.join("model.onnx");
     let (from, to) = (files.model.clone(), target.clone());
@@ -127,6 +195,23 @@ struct Head {
 
 /// Fetches a tag into a bare repository in `dir`.
 async fn fetch(url: &str, tag: &ReleaseTag, dir: &Path) -> anyhow::Result<(PathBuf, Head)> {
+    let reference = format!("refs/tags/{tag}");
+    let bare = fetch_into(url, &format!("+{reference}:{reference}"), dir)
+        .await
+        .with_context(|| format!("fetching tag {tag} from {url}"))?;
+    let head = head(url, &bare, &reference).await?;
+    Ok((bare, head))
+}
+
+/// Fetches a commit by its name.
+async fn fetch_object(url: &str, commit: &Commit, dir: &Path) -> anyhow::Result<(PathBuf, Head)> {
+    let bare = fetch_into(url, commit.as_str(), dir).await?;
+    let head = head(url, &bare, commit.as_str()).await?;
+    Ok((bare, head))
+}
+
+/// Fetches one thing, without its history, into a new bare repository.
+async fn fetch_into(url: &str, spec: &str, dir: &Path) -> anyhow::Result<PathBuf> {
     let bare = dir.join("source.git");
     if bare.exists() {
         std::fs::remove_dir_all(&bare)?;
@@ -138,21 +223,27 @@ async fn fetch(url: &str, tag: &ReleaseTag, dir: &Path) -> anyhow::Result<(PathB
         command
     };
     run(git(&["init", "--quiet", "--bare", "."]), QUICK_TIMEOUT).await?;
-    let reference = format!("refs/tags/{tag}");
-    let spec = format!("+{reference}:{reference}");
-    run(git(&["fetch", "--quiet", "--depth=1", "--no-tags", "--", url, &spec]), FETCH_TIMEOUT)
-        .await
-        .with_context(|| format!("fetching tag {tag} from {url}"))?;
+    run(git(&["fetch", "--quiet", "--depth=1", "--no-tags", "--", url, spec]), FETCH_TIMEOUT)
+        .await?;
+    Ok(bare)
+}
 
-    let object = text(git(&["rev-parse", "--verify", &reference])).await?;
-    let commit = text(git(&["rev-parse", "--verify", &format!("{reference}^{{commit}}")]))
+/// The commit that a name stands for in a bare repository.
+async fn head(url: &str, bare: &Path, name: &str) -> anyhow::Result<Head> {
+    let git = |args: &[&str]| {
+        let mut command = git::command(url, bare);
+        command.args(args);
+        command
+    };
+    let object = text(git(&["rev-parse", "--verify", name])).await?;
+    let commit = text(git(&["rev-parse", "--verify", &format!("{name}^{{commit}}")]))
         .await
-        .with_context(|| format!("tag {tag} names no commit"))?;
+        .with_context(|| format!("{name} names no commit"))?;
     let commit: Commit = commit.parse()?;
     let committed_at = text(git(&["show", "--no-patch", "--format=%ct", commit.as_str()])).await?;
     let committed_at = jiff::Timestamp::from_second(committed_at.parse()?)?.to_string();
     let tag_object = (object != commit.as_str()).then_some(object);
-    Ok((bare, Head { commit, tag_object, committed_at }))
+    Ok(Head { commit, tag_object, committed_at })
 }
 
 /// Copies one file of a commit out, if it is a plain file of a bearable size.

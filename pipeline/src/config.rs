@@ -230,11 +230,15 @@ pub enum Attest {
     Provenance,
     /// The laps of the step `prove`.
     Laps,
+    /// A CycloneDX SBOM of each platform's image.
+    Sbom,
+    /// An OpenSSF model signature of the model and its card.
+    ModelSignature,
 }
 
 impl Attest {
     fn all() -> Vec<Self> {
-        vec![Self::Provenance, Self::Laps]
+        vec![Self::Provenance, Self::Laps, Self::Sbom, Self::ModelSignature]
     }
 }
 

@@ -5,20 +5,26 @@
 //! - the lane: [`lane`] (steps and their order), [`steps`] (what each does)
 //! - making: [`checkout`], [`model`], [`assemble`], [`prove`], [`push`], [`attest`], [`sign`],
 //!   [`promote`]
+//! - evidence beyond laps: [`sbom`], [`model_signing`]; afterwards: [`claim`],
+//!   [`reproduce`]
 //! - serving: [`service`] (webhook, store, runs), [`registry`] (embedded OCI registry)
 //! - [`cli`]: the commands
 
 pub mod assemble;
 pub mod attest;
 pub mod checkout;
+pub mod claim;
 pub mod cli;
 pub mod config;
 pub mod lane;
 pub mod model;
+pub mod model_signing;
 pub mod promote;
 pub mod prove;
 pub mod push;
 pub mod registry;
+pub mod reproduce;
+pub mod sbom;
 pub mod service;
 pub mod sign;
 pub mod steps;

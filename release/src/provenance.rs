@@ -48,8 +48,11 @@ pub struct ExternalParameters {
     pub source: SourceParameter,
     /// Name of the pipeline file.
     pub pipeline: String,
-    /// Path of the model in the source.
+    /// Path of the model in the source; `file:` and a name when it was given by file.
     pub model: String,
+    /// Path of its card, likewise. Absent in older provenance.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub card: Option<String>,
     /// Platforms built.
     pub platforms: Vec<Platform>,
 }
@@ -63,6 +66,9 @@ pub struct SourceParameter {
     /// `refs/tags/…`.
     #[serde(rename = "ref")]
     pub reference: String,
+    /// The repository as policies name it, wherever it was cloned from.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub repository: Option<crate::RepoName>,
 }
 
 /// What the operator decides.
@@ -73,6 +79,47 @@ pub struct InternalParameters {
     pub pipeline_digest: Digest,
     /// Car kind.
     pub car_kind: crate::CarKind,
+    /// How the image was put together.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub image: Option<ImageParameters>,
+}
+
+/// How the image was put together: what its bytes depend on beside the dependencies.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ImageParameters {
+    /// RFC 3339 time that the images carry: the commit's, or the epoch where nobody was asked.
+    pub created: String,
+    /// How layers are packed.
+    pub layers: LayerParameters,
+}
+
+/// How layers are packed. Another word here is another way of packing: its digests differ.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct LayerParameters {
+    /// The base's layers.
+    pub base: String,
+    /// The runtime's layer.
+    pub runtime: String,
+    /// The model's layer.
+    pub model: String,
+}
+
+impl LayerParameters {
+    /// How this version packs.
+    pub fn current() -> Self {
+        Self { base: "as-is".into(), runtime: "tar+gzip-9".into(), model: "tar".into() }
+    }
+}
+
+impl BuildDefinition {
+    /// The SHA-256 digest of the dependency with this name.
+    pub fn dependency(&self, name: &str) -> Option<Digest> {
+        let mut named = self.resolved_dependencies.iter();
+        let found = named.find(|dependency| dependency.name.as_deref() == Some(name))?;
+        Digest::from_hex(found.digest.get("sha256")?).ok()
+    }
 }
 
 /// Who built it and when.

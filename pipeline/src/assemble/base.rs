@@ -13,7 +13,10 @@ use pitlane_release::{
     },
 };
 
-use super::layer::{Blob, Entry, EntryContent, Place, gzip_layer, write_atomically};
+use super::{
+    layer::{Blob, Entry, EntryContent, Place, gzip_layer, write_atomically},
+    parts::{self, Part},
+};
 
 /// Most bytes of a root file system that is packed.
 const MAX_ROOTFS: u64 = 512 * 1024 * 1024;
@@ -27,6 +30,8 @@ pub struct BaseImage {
     pub config: ImageConfig,
     /// Its manifest's digest, for provenance.
     pub digest: Digest,
+    /// What it is made of; empty for a base that does not say.
+    pub parts: Vec<Part>,
 }
 
 /// Reads the base of a platform from a layout.
@@ -50,7 +55,10 @@ pub fn read(layout: &Path, platform: Platform) -> anyhow::Result<BaseImage> {
         }
         Ok(Blob { descriptor: descriptor.clone(), place: Place::File { path } })
     });
-    Ok(BaseImage { layers: layers.collect::<Result<_, _>>()?, config, digest: child.digest })
+    let layers = layers.collect::<Result<_, _>>()?;
+    let parts = parts::of_notes(&manifest.annotations)
+        .with_context(|| format!("{}: run `make base`", blob(child).display()))?;
+    Ok(BaseImage { layers, config, digest: child.digest, parts })
 }
 
 fn read_json(path: &Path, cap: u64) -> anyhow::Result<Vec<u8>> {
@@ -69,13 +77,21 @@ fn checked(path: &Path, descriptor: &Descriptor) -> anyhow::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// Packs root file systems into a layout at `out`, replacing what was there.
-pub fn pack(rootfs: &BTreeMap<Platform, std::path::PathBuf>, out: &Path) -> anyhow::Result<Digest> {
+/// Packs root file systems into a layout at `out`, replacing what was there. The parts of each
+/// must be among its files.
+pub fn pack(
+    rootfs: &BTreeMap<Platform, std::path::PathBuf>,
+    parts: &BTreeMap<Platform, Vec<Part>>,
+    out: &Path,
+) -> anyhow::Result<Digest> {
     let blobs = out.join("blobs/sha256");
     fs::create_dir_all(&blobs)?;
     let mut children = Vec::new();
     for (platform, dir) in rootfs {
         let files = collect(dir)?;
+        let parts = parts.get(platform).map_or(&[][..], Vec::as_slice);
+        parts::fit(parts, |path| find(&files, path))
+            .with_context(|| format!("{} is not what the lock says", dir.display()))?;
         let entries: Vec<Entry<'_>> = files.iter().map(Owned::entry).collect();
         let (layer, diff_id) = gzip_layer(&entries, &blobs)?;
         let config = ImageConfig {
@@ -103,7 +119,7 @@ pub fn pack(rootfs: &BTreeMap<Platform, std::path::PathBuf>, out: &Path) -> anyh
             config,
             layers: vec![layer.descriptor],
             subject: None,
-            annotations: BTreeMap::new(),
+            annotations: parts::note(parts)?,
         };
         let mut child = store(&blobs, MANIFEST, &serde_json::to_vec(&manifest)?)?;
         child.platform = Some(PlatformSpec::from(*platform));
@@ -148,6 +164,15 @@ impl Owned {
             OwnedContent::Link(target) => EntryContent::Link(target),
         };
         Entry { path: &self.path, mode: self.mode, content }
+    }
+}
+
+/// The bytes of a file among those that were collected.
+fn find<'a>(files: &'a [Owned], path: &str) -> Option<&'a [u8]> {
+    let found = files.binary_search_by(|file| file.path.as_str().cmp(path)).ok()?;
+    match &files[found].content {
+        OwnedContent::Bytes(bytes) => Some(bytes),
+        _ => None,
     }
 }
 

@@ -8,7 +8,7 @@ use std::{
 
 use anyhow::Context as _;
 use pitlane_release::{
-    Digest, Platform,
+    CarKind, Commit, Digest, Platform, RepoName,
     oci::{
         CONFIG, Descriptor, History, INDEX, ImageConfig, ImageIndex, ImageManifest, MANIFEST,
         PlatformSpec,
@@ -18,7 +18,9 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     base,
+    crates::{self, Crate},
     layer::{Blob, Entry, EntryContent, gzip_layer, model_layer, read_whole, write_atomically},
+    parts::Part,
     seen::Seen,
 };
 
@@ -27,7 +29,7 @@ pub(crate) const EPOCH: &str = "1970-01-01T00:00:00Z";
 /// Largest runtime binary.
 const MAX_RUNTIME: u64 = 256 * 1024 * 1024;
 /// Changes when the runtime layer is made differently, so that old cache entries are not used.
-const CACHE_VERSION: u32 = 1;
+const CACHE_VERSION: u32 = 2;
 
 /// What an image is made of.
 #[derive(Debug)]
@@ -78,6 +80,12 @@ pub struct Built {
     pub base: Digest,
     /// Digest of the runtime binary.
     pub runtime: Digest,
+    /// What the base is made of; empty for a base that does not say.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub base_parts: Vec<Part>,
+    /// What the runtime is made of; empty for a binary that does not say.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub crates: Vec<Crate>,
 }
 
 /// Assembles the images.
@@ -140,7 +148,15 @@ fn build(
         annotations: annotations(inputs, model),
     };
     let manifest = Blob::inline(MANIFEST, &serde_json::to_vec(&manifest)?);
-    Ok(Built { manifest, config, layers, base: base.digest, runtime: runtime.binary })
+    Ok(Built {
+        manifest,
+        config,
+        layers,
+        base: base.digest,
+        runtime: runtime.binary,
+        base_parts: base.parts,
+        crates: runtime.crates,
+    })
 }
 
 /// How the container starts, and what it says of itself.
@@ -159,6 +175,22 @@ fn start(config: &mut ImageConfig, inputs: &Inputs<'_>, model: &Digest) {
     start.labels = Some(annotations(inputs, model));
 }
 
+/// What images say of where they come from (OCI image spec, pre-defined annotations).
+pub fn notes(
+    source: &RepoName,
+    commit: &Commit,
+    tag: &str,
+    kind: &CarKind,
+) -> BTreeMap<String, String> {
+    let note = |key: &str| format!("org.opencontainers.image.{key}");
+    BTreeMap::from([
+        (note("source"), source.to_string()),
+        (note("revision"), commit.to_string()),
+        (note("version"), tag.to_owned()),
+        (note("title"), kind.to_string()),
+    ])
+}
+
 fn annotations(inputs: &Inputs<'_>, model: &Digest) -> BTreeMap<String, String> {
     let mut notes = inputs.annotations.clone();
     let created = inputs.created.unwrap_or(EPOCH).to_owned();
@@ -173,6 +205,7 @@ struct Runtime {
     blob: Blob,
     diff_id: Digest,
     binary: Digest,
+    crates: Vec<Crate>,
 }
 
 /// The layer of a runtime binary, from the cache when this very binary was packed before.
@@ -203,7 +236,8 @@ fn runtime_layer(binary: &Path, cache: &Path) -> anyhow::Result<Runtime> {
         Entry { path: "usr/bin/pitlane-car", mode: 0o755, content: EntryContent::Bytes(&bytes) },
     ];
     let (blob, diff_id) = gzip_layer(&entries, cache)?;
-    let made = Runtime { blob, diff_id, binary: digest };
+    let crates = crates::of(&bytes).with_context(|| shown.to_string())?;
+    let made = Runtime { blob, diff_id, binary: digest, crates };
     write_atomically(&note, &serde_json::to_vec(&made)?)?;
     Ok(made)
 }
@@ -228,7 +262,7 @@ mod tests {
         let both = Platform::ALL;
         let bases = both.map(|p| (p, rootfs.clone())).into();
         let layout = dir.join("layout");
-        base::pack(&bases, &layout).unwrap();
+        base::pack(&bases, &BTreeMap::new(), &layout).unwrap();
         let binary = dir.join("car");
         fs::write(&binary, b"runtime").unwrap();
         let file = dir.join("m.onnx");

@@ -6,8 +6,10 @@
 //! one blob for all of them, uploaded and downloaded once.
 
 pub mod base;
+pub mod crates;
 pub mod image;
 pub mod layer;
+pub mod parts;
 mod seen;
 
 pub use image::{Assembled, Built, Inputs, assemble};

@@ -5,19 +5,25 @@ use std::{collections::BTreeMap, path::PathBuf};
 use anyhow::Context as _;
 use pitlane_release::Platform;
 
-use crate::assemble::base;
+use crate::assemble::{base, parts};
 
 /// Pack root file systems into the base layout of car images.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-The layout is an OCI image layout; the same files give the same digests everywhere.
+The layout is an OCI image layout; the same files give the same digests everywhere. With the lock
+that the files were made from, SBOMs of releases list its packages; a file that is not as the lock
+says is refused.
 
 Example:
-  pitlane base --rootfs linux/amd64=target/base/rootfs/amd64 --out target/base/layout")]
+  pitlane base --rootfs linux/amd64=target/base/rootfs/amd64 --lock pipelines/base.lock.yaml \\
+      --out target/base/layout")]
 pub(super) struct Args {
     /// PLATFORM=DIRECTORY; once for each platform.
     #[arg(long = "rootfs", required = true, value_parser = pair)]
     rootfs: Vec<(Platform, PathBuf)>,
+    /// The lock that the root file systems were made from.
+    #[arg(long)]
+    lock: Option<PathBuf>,
     /// Where the layout goes.
     #[arg(long)]
     out: PathBuf,
@@ -30,7 +36,15 @@ fn pair(text: &str) -> Result<(Platform, PathBuf), String> {
 
 pub(super) fn run(args: Args) -> anyhow::Result<()> {
     let rootfs: BTreeMap<_, _> = args.rootfs.into_iter().collect();
-    let index = base::pack(&rootfs, &args.out)
+    let mut parts = BTreeMap::new();
+    if let Some(lock) = &args.lock {
+        parts = parts::of_lock(lock)?;
+        for platform in rootfs.keys() {
+            let shown = lock.display();
+            anyhow::ensure!(parts.contains_key(platform), "{shown}: it has no {platform}");
+        }
+    }
+    let index = base::pack(&rootfs, &parts, &args.out)
         .with_context(|| format!("packing the base into {}", args.out.display()))?;
     let mut sizes = serde_json::Map::new();
     for platform in rootfs.keys() {

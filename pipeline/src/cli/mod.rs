@@ -7,11 +7,14 @@ mod base;
 mod hook;
 mod init;
 mod keys;
+mod model;
 mod release;
+mod reproduce;
 mod run_id;
 mod runs;
 mod serve;
 mod sign_bundle;
+mod trust;
 
 pub use serve::ServiceFile;
 
@@ -32,7 +35,8 @@ Examples:
   pitlane keys generate --out keys             a key pair to sign with
   pitlane release --pipeline pipelines/donkeycar.yaml --repo . --tag v1.0.0
   pitlane serve --config pitlane.yaml          the webhook service
-  pitlane rollback v1.0.0                      a new statement over an old image"
+  pitlane rollback v1.0.0                      a new statement over an old image
+  pitlane reproduce IMAGE --base … --runtime … --key …   the same digests, built elsewhere"
 )]
 struct Cli {
     /// How much to tell on stderr: error, warn, info, debug, or a filter.
@@ -54,6 +58,10 @@ enum Command {
     Runs(runs::Args),
     /// Go back to an older release: a new statement over its image.
     Rollback(runs::RollbackArgs),
+    /// Build a release again from its provenance, and compare digests.
+    Reproduce(reproduce::Args),
+    /// Write a release's model and its signature into a folder.
+    Model(model::Args),
     /// Sign a statement and attach it to an image.
     Attest(attest::Args),
     /// Sign a file keylessly, into a sigstore bundle.
@@ -120,6 +128,8 @@ async fn run(command: Command) -> anyhow::Result<()> {
         Command::Release(args) => release::run(args).await,
         Command::Runs(args) => runs::run(args).await,
         Command::Rollback(args) => runs::rollback(args).await,
+        Command::Reproduce(args) => reproduce::run(args).await,
+        Command::Model(args) => model::run(args).await,
         Command::Attest(args) => attest::run(args).await,
         Command::SignBundle(args) => sign_bundle::run(args).await,
         Command::Keys(args) => keys::run(args),

@@ -1,6 +1,6 @@
 //! Checkout, model, assemble, prove: from a tag to a candidate that has driven.
 
-use std::{collections::BTreeMap, path::Path};
+use std::path::Path;
 
 use anyhow::Context as _;
 use pitlane_release::{ModelCard, Platform};
@@ -64,13 +64,12 @@ impl Context<'_> {
     pub(super) async fn assemble(&self) -> anyhow::Result<Assembled> {
         let checkout: Checkout = self.output(Step::Checkout)?;
         let spec = &self.ready.pipeline.spec;
-        let note = |key: &str| format!("org.opencontainers.image.{key}");
-        let annotations = BTreeMap::from([
-            (note("source"), spec.source.repository.to_string()),
-            (note("revision"), checkout.commit.to_string()),
-            (note("version"), self.job.tag.clone()),
-            (note("title"), spec.car_kind.to_string()),
-        ]);
+        let annotations = assemble::image::notes(
+            &spec.source.repository,
+            &checkout.commit,
+            &self.job.tag,
+            &spec.car_kind,
+        );
         let facts: ModelFacts = self.output(Step::Model)?;
         let (spec, cache) = (spec.clone(), self.lane.cache.clone());
         let work = move || {

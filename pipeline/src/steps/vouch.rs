@@ -1,8 +1,10 @@
 //! Attest, sign: what is said about a release, sealed once, attached where it belongs.
 
+use std::collections::BTreeMap;
+
 use futures_util::future::try_join_all;
 use pitlane_release::{
-    Digest,
+    Digest, ModelCard,
     lap::LAP,
     oci::Descriptor,
     provenance::PROVENANCE,
@@ -17,7 +19,10 @@ use crate::{
     checkout::Checkout,
     config::Attest,
     lane::{Step, StepError},
+    model::ModelFacts,
+    model_signing::{self, MODEL_SIGNATURE},
     prove::Proof,
+    sbom::CYCLONEDX,
 };
 
 /// What the sign step leaves.
@@ -26,6 +31,13 @@ use crate::{
 pub(super) struct Signed {
     pub(super) release: Release,
     pub(super) statement: Digest,
+}
+
+/// A sealed statement and where it is attached.
+struct Evidence {
+    kind: &'static str,
+    bundle: Vec<u8>,
+    subjects: Vec<Descriptor>,
 }
 
 impl Context<'_> {
@@ -39,35 +51,71 @@ impl Context<'_> {
             checkout: &checkout,
             assembled: &assembled,
         };
-        let signer = &self.ready.signer;
-        let (started, finished) = (self.began()?, now());
-        let wanted = &self.ready.pipeline.spec.sign.attest;
-        let mut sealed = Vec::new();
-        if wanted.contains(&Attest::Provenance) {
-            let provenance = || signer.seal(&facts.provenance(started, finished));
-            sealed.push((PROVENANCE, self.once("provenance.json", provenance)?));
+        let sealed = self.evidence(&facts, proof.as_ref())?;
+        // Each subject takes its evidence in order, beside the others.
+        let mut by_subject: BTreeMap<Digest, (&Descriptor, Vec<&Evidence>)> = BTreeMap::new();
+        for one in &sealed {
+            for subject in &one.subjects {
+                let entry = by_subject.entry(subject.digest).or_insert((subject, Vec::new()));
+                entry.1.push(one);
+            }
         }
-        if let Some(proof) = proof.filter(|_| wanted.contains(&Attest::Laps)) {
-            let platform = proving_platform()?;
-            let lap = || self.ready.lap_signer().seal(&facts.lap(&proof, platform)?);
-            sealed.push((LAP, self.once("lap.json", lap)?));
-        }
-        let mut evidence = Vec::new();
-        let attached = assembled.images.values().map(|image| async {
-            for (kind, bundle) in &sealed {
-                self.attach(bundle, kind, &image.manifest.descriptor, &[]).await?;
+        let attached = by_subject.into_values().map(|(subject, all)| async move {
+            for one in all {
+                self.attach(&one.bundle, one.kind, subject, &[]).await?;
             }
             anyhow::Ok(())
         });
         try_join_all(attached).await?;
-        for (kind, bundle) in sealed {
-            evidence.push(EvidenceRef {
-                predicate_type: kind.to_owned(),
-                digest: Digest::of(&bundle),
-                size: bundle.len() as u64,
-            });
+        let named = sealed.into_iter().map(|one| EvidenceRef {
+            predicate_type: one.kind.to_owned(),
+            digest: Digest::of(&one.bundle),
+            size: one.bundle.len() as u64,
+        });
+        Ok(named.collect())
+    }
+
+    /// Everything that the pipeline file wants said, sealed, with the manifests it is attached to.
+    fn evidence(&self, facts: &Facts<'_>, proof: Option<&Proof>) -> anyhow::Result<Vec<Evidence>> {
+        let (signer, assembled) = (&self.ready.signer, facts.assembled);
+        let (started, finished) = (self.began()?, now());
+        let wanted = &self.ready.pipeline.spec.sign.attest;
+        let platforms: Vec<Descriptor> =
+            assembled.images.values().map(|image| image.manifest.descriptor.clone()).collect();
+        let mut sealed = Vec::new();
+        if wanted.contains(&Attest::Provenance) {
+            let seal = || signer.seal(&facts.provenance(started, finished));
+            let bundle = self.once("provenance.json", seal)?;
+            sealed.push(Evidence { kind: PROVENANCE, bundle, subjects: platforms.clone() });
         }
-        Ok(evidence)
+        if let Some(proof) = proof.filter(|_| wanted.contains(&Attest::Laps)) {
+            let platform = proving_platform()?;
+            let seal = || self.ready.lap_signer().seal(&facts.lap(proof, platform)?);
+            let bundle = self.once("lap.json", seal)?;
+            sealed.push(Evidence { kind: LAP, bundle, subjects: platforms });
+        }
+        let card = || ModelCard::parse(&facts.checkout.card);
+        if wanted.contains(&Attest::Sbom) {
+            let (card, model): (ModelCard, ModelFacts) = (card()?, self.output(Step::Model)?);
+            for (platform, image) in &assembled.images {
+                let seal = || signer.seal(&facts.sbom(*platform, &card, &model, started)?);
+                let name = format!("sbom-{}.json", platform.architecture());
+                let bundle = self.once(&name, seal)?;
+                let subjects = vec![image.manifest.descriptor.clone()];
+                sealed.push(Evidence { kind: CYCLONEDX, bundle, subjects });
+            }
+        }
+        if wanted.contains(&Attest::ModelSignature) {
+            let seal = || {
+                let bundle = signer.seal(&facts.model_signature(&card()?))?;
+                model_signing::with_hint(&bundle, signer.public())
+            };
+            let bundle = self.once("model.sig", seal)?;
+            // It speaks of the files, whatever image they are in.
+            let subjects = vec![assembled.index.descriptor.clone()];
+            sealed.push(Evidence { kind: MODEL_SIGNATURE, bundle, subjects });
+        }
+        Ok(sealed)
     }
 
     pub(super) async fn sign(&self) -> anyhow::Result<Signed> {

@@ -1,0 +1,229 @@
+//! From a built image to its document.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use pitlane_release::{Digest, ModelCard, Platform, Repository};
+
+use super::{
+    Bom, Component, Composition, Dependency, Metadata, Tools, model, property, purl::purl, sha256,
+};
+use crate::{
+    assemble::{
+        Built,
+        crates::Crate,
+        parts::{Part, PartKind},
+    },
+    model::ModelFacts,
+};
+
+/// The reference of the image itself.
+const IMAGE: &str = "image";
+
+/// What a document is made from.
+#[derive(Clone, Copy, Debug)]
+pub struct About<'a> {
+    /// Where the image goes.
+    pub repository: &'a Repository,
+    /// The release's tag.
+    pub tag: &'a str,
+    /// The platform.
+    pub platform: Platform,
+    /// The platform's image.
+    pub built: &'a Built,
+    /// The model's card.
+    pub card: &'a ModelCard,
+    /// Digest of the card's bytes.
+    pub card_file: Digest,
+    /// What was found in the model.
+    pub facts: &'a ModelFacts,
+    /// When the run began.
+    pub time: Timestamp,
+}
+
+/// The document about one platform's image.
+pub fn bom(about: &About<'_>) -> Bom {
+    let built = about.built;
+    let runtime = runtime(built);
+    let model = model::component(about.card, about.facts, about.card_file);
+    let base = base(built);
+    let refs = |list: &[Component]| list.iter().filter_map(|c| c.bom_ref.clone()).collect();
+    let base_refs: Vec<String> = refs(&base);
+    let runtime_ref: Vec<String> = refs(std::slice::from_ref(&runtime));
+    let model_ref: Vec<String> = refs(std::slice::from_ref(&model));
+
+    let whole = Dependency {
+        of: IMAGE.into(),
+        depends_on: [base_refs.clone(), runtime_ref.clone(), model_ref.clone()].concat(),
+    };
+    let mut dependencies = vec![whole, Dependency { of: model_ref.concat(), depends_on: vec![] }];
+    dependencies.extend(uses(&built.crates, &runtime_ref.concat()));
+
+    let said = |known: bool, otherwise| if known { "complete" } else { otherwise };
+    let compositions = vec![
+        composition(said(!built.base_parts.is_empty(), "incomplete"), vec![IMAGE.into()]),
+        composition(said(!built.crates.is_empty(), "unknown"), runtime_ref),
+        // What a library was built from is its maker's to say.
+        composition("unknown", base_refs),
+    ];
+    let linked = built.crates.iter().filter(|one| one.is_linked() && !one.root);
+    Bom {
+        format: "CycloneDX",
+        spec_version: "1.6",
+        serial_number: serial(&built.manifest.descriptor.digest),
+        version: 1,
+        metadata: Metadata {
+            timestamp: about.time.to_string(),
+            tools: Tools { components: vec![tool()] },
+            component: image(about),
+        },
+        components: base
+            .into_iter()
+            .chain([runtime])
+            .chain(linked.map(component_of_crate))
+            .chain([model])
+            .collect(),
+        dependencies,
+        compositions,
+    }
+}
+
+/// RFC 9562 version 8, from the manifest's digest: one image, one number.
+fn serial(manifest: &Digest) -> String {
+    let mut bytes = [0; 16];
+    let hash = Digest::of(format!("pitlane sbom\n{manifest}"));
+    bytes.copy_from_slice(&hash.as_bytes()[..16]);
+    bytes[6] = bytes[6] & 0x0f | 0x80;
+    bytes[8] = bytes[8] & 0x3f | 0x80;
+    let hex = hex::encode(bytes);
+    let parts = [&hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..]];
+    format!("urn:uuid:{}", parts.join("-"))
+}
+
+fn tool() -> Component {
+    Component {
+        kind: "application",
+        name: "pitlane".into(),
+        version: Some(env!("CARGO_PKG_VERSION").into()),
+        ..Component::default()
+    }
+}
+
+fn image(about: &About<'_>) -> Component {
+    let digest = about.built.manifest.descriptor.digest;
+    let name = about.repository.path().rsplit('/').next().unwrap_or_default();
+    let qualifiers = [
+        ("arch", about.platform.architecture().to_owned()),
+        ("repository_url", about.repository.to_string()),
+        ("tag", about.tag.to_owned()),
+    ];
+    let qualifiers = qualifiers.map(|(key, value)| (key.to_owned(), value)).into();
+    Component {
+        kind: "container",
+        bom_ref: Some(IMAGE.into()),
+        name: about.repository.to_string(),
+        version: Some(digest.to_string()),
+        purl: Some(purl("oci", None, name, &digest.to_string(), &qualifiers)),
+        hashes: sha256(&digest),
+        properties: vec![
+            property("platform", &about.platform),
+            property("tag", &about.tag),
+            property("base", &about.built.base),
+        ],
+        ..Component::default()
+    }
+}
+
+/// The base's packages; the base as one piece where it does not list them.
+fn base(built: &Built) -> Vec<Component> {
+    if built.base_parts.is_empty() {
+        return vec![Component {
+            kind: "container",
+            bom_ref: Some(format!("base:{}", built.base)),
+            name: "base".into(),
+            version: Some(built.base.to_string()),
+            description: Some("a base image that does not list its parts".into()),
+            hashes: sha256(&built.base),
+            ..Component::default()
+        }];
+    }
+    built.base_parts.iter().map(component_of_part).collect()
+}
+
+fn component_of_part(part: &Part) -> Component {
+    let (kind, namespace) = match part.kind {
+        PartKind::Deb => ("deb", Some("debian")),
+        PartKind::Wheel => ("pypi", None),
+    };
+    let purl = purl(kind, namespace, &part.name, &part.version, &part.qualifiers);
+    Component {
+        kind: "library",
+        bom_ref: Some(purl.clone()),
+        name: part.name.clone(),
+        version: Some(part.version.clone()),
+        hashes: sha256(&part.digest),
+        purl: Some(purl),
+        components: files(&part.files),
+        ..Component::default()
+    }
+}
+
+/// Only these of a package's files are in the image.
+fn files(files: &BTreeMap<String, Digest>) -> Vec<Component> {
+    let file = |(path, digest): (&String, &Digest)| Component {
+        kind: "file",
+        bom_ref: Some(format!("file:/{path}")),
+        name: format!("/{path}"),
+        hashes: sha256(digest),
+        ..Component::default()
+    };
+    files.iter().map(file).collect()
+}
+
+fn runtime(built: &Built) -> Component {
+    let root = built.crates.iter().find(|one| one.root);
+    Component {
+        kind: "application",
+        bom_ref: Some(format!("runtime:{}", built.runtime)),
+        name: root.map_or("pitlane-car", |root| &root.name).into(),
+        version: root.map(|root| root.version.clone()),
+        description: Some("/usr/bin/pitlane-car".into()),
+        hashes: sha256(&built.runtime),
+        ..Component::default()
+    }
+}
+
+fn ref_of_crate(one: &Crate) -> String {
+    format!("crate:{}@{}", one.name, one.version)
+}
+
+fn component_of_crate(one: &Crate) -> Component {
+    // Only what a registry has can be looked up by its name.
+    let public = one.source == "registry";
+    Component {
+        kind: "library",
+        bom_ref: Some(ref_of_crate(one)),
+        name: one.name.clone(),
+        version: Some(one.version.clone()),
+        purl: public.then(|| purl("cargo", None, &one.name, &one.version, &BTreeMap::new())),
+        ..Component::default()
+    }
+}
+
+/// Which crate uses which; the program itself is named by `runtime`.
+fn uses(crates: &[Crate], runtime: &str) -> Vec<Dependency> {
+    let name = |one: &Crate| if one.root { runtime.to_owned() } else { ref_of_crate(one) };
+    let linked = crates.iter().filter(|one| one.is_linked());
+    let of = |one: &Crate| {
+        let used = one.dependencies.iter().filter_map(|place| crates.get(*place));
+        Dependency {
+            of: name(one),
+            depends_on: used.filter(|used| used.is_linked()).map(name).collect(),
+        }
+    };
+    linked.map(of).collect()
+}
+
+fn composition(aggregate: &'static str, assemblies: Vec<String>) -> Composition {
+    Composition { aggregate, assemblies }
+}
