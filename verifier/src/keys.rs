@@ -24,6 +24,11 @@ impl Keys {
         }
     }
 
+    /// The files, so that who keeps policies in memory can see them change.
+    pub fn files(&self) -> impl Iterator<Item = &Path> {
+        self.named.values().chain(&self.any).map(PathBuf::as_path)
+    }
+
     /// The PEM text of a key that a policy names. A file that cannot be read is as good as none;
     /// the policy's error then names the key.
     fn pem(&self, name: &str) -> Option<String> {
