@@ -109,10 +109,16 @@ pub struct Found {
 }
 
 impl Found {
-    /// For people: `containers "car"`.
+    /// For people: init container `setup`.
     pub fn shown(&self) -> String {
         let name: String = self.place.name.chars().take(64).collect();
-        format!("{} `{name}`", self.place.list)
+        let list = match self.place.list {
+            "initContainers" => "init container",
+            "ephemeralContainers" => "ephemeral container",
+            VOLUMES => "volume",
+            _ => "container",
+        };
+        format!("{list} `{name}`")
     }
 }
 

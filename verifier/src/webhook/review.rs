@@ -316,7 +316,7 @@ mod tests {
             ("\"uid\":\"u-1\"", "\"uid\":\"\"", "uid"),
             ("\"uid\":\"u-1\",", "", "uid"),
             ("u-1", &long, "uid"),
-            ("\"uid\":\"u-1\"", "\"uid\":1", "uid"),
+            ("\"uid\":\"u-1\"", "\"uid\":1", "a string"),
             ("\"uid\":\"u-1\"", "\"uid\":\"u-1\",\"uid\":\"u-2\"", "duplicate"),
             ("CREATE", "create", "create"),
             ("CREATE", "EVICT", "EVICT"),
