@@ -206,13 +206,13 @@ mod tests {
 
     #[tokio::test(flavor = "multi_thread")]
     async fn a_hundred_at_once_make_one() {
-        let (cache, made) = (Once::new(8, 8), Arc::new(AtomicUsize::new(0)));
+        let (cache, times) = (Once::new(8, 8), Arc::new(AtomicUsize::new(0)));
         let mut asking = tokio::task::JoinSet::new();
         for _ in 0..100 {
-            let (cache, made) = (Arc::clone(&cache), Arc::clone(&made));
+            let (cache, times) = (Arc::clone(&cache), Arc::clone(&times));
             asking.spawn(async move {
                 let make = || async move {
-                    made.fetch_add(1, Ordering::SeqCst);
+                    times.fetch_add(1, Ordering::SeqCst);
                     tokio::time::sleep(Duration::from_millis(50)).await;
                     (42, S)
                 };
@@ -222,7 +222,7 @@ mod tests {
         while let Some(value) = asking.join_next().await {
             assert_eq!(value.unwrap(), 42);
         }
-        assert_eq!(made.load(Ordering::SeqCst), 1);
+        assert_eq!(times.load(Ordering::SeqCst), 1);
         let again = cache.get("k", || async { (0, S) }).await;
         assert_eq!(again, Some((42, How::Hit)));
     }

@@ -87,8 +87,8 @@ pub fn make(dir: &Path, names: &[String], days: u16, today: Date) -> anyhow::Res
     write(&leaf_files[0], &leaf.pem())?;
     let patch = dir.join("ca-bundle.yaml");
     let bundle = STANDARD.encode(read(&crt)?);
-    let path = "/webhooks/0/clientConfig/caBundle";
-    write(&patch, &format!("- op: add\n  path: {path}\n  value: {bundle}\n"))?;
+    let place = "/webhooks/0/clientConfig/caBundle";
+    write(&patch, &format!("- op: add\n  path: {place}\n  value: {bundle}\n"))?;
     Ok(Made { authority: crt, leaf: leaf_files, patch, renewed })
 }
 

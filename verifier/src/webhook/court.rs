@@ -291,7 +291,10 @@ mod tests {
         let ok = verdict("a", Mode::Enforce, Ok(None));
         let no = verdict("b", Mode::Enforce, Err(Refusal::Unsigned));
         let lap = verdict("c", Mode::Enforce, Err(Refusal::NoEvidence("lap")));
-        assert_eq!(combine(&image(), &[ok.clone()], KEEP), (Finding::Admitted(vec![]), KEEP));
+        assert_eq!(
+            combine(&image(), std::slice::from_ref(&ok), KEEP),
+            (Finding::Admitted(vec![]), KEEP)
+        );
         for verdicts in [[ok.clone(), no.clone(), lap.clone()], [no.clone(), lap, ok]] {
             let (finding, keep) = combine(&image(), &verdicts, KEEP);
             let Finding::Refused { code, why } = finding else { panic!("{verdicts:?}") };
@@ -308,7 +311,7 @@ mod tests {
     #[test]
     fn a_policy_that_warns_denies_nothing_and_hides_nothing() {
         let warn = verdict("w", Mode::Warn, Err(Refusal::Unsigned));
-        let (finding, keep) = combine(&image(), &[warn.clone()], KEEP);
+        let (finding, keep) = combine(&image(), std::slice::from_ref(&warn), KEEP);
         let Finding::Admitted(warnings) = finding else { panic!() };
         assert!(warnings[0].contains("(unsigned) by policy `w`"), "{warnings:?}");
         assert_eq!(keep, KEEP_REFUSED);

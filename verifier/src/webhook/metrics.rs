@@ -178,7 +178,7 @@ mod tests {
         let metrics = Metrics::default();
         metrics.answered(Hook::Validate, "allowed", Duration::from_micros(500));
         metrics.answered(Hook::Validate, "unsigned", Duration::from_millis(20));
-        metrics.answered(Hook::Mutate, "allowed", Duration::from_secs(60));
+        metrics.answered(Hook::Mutate, "allowed", Duration::from_mins(1));
         metrics.asked(How::Hit);
         metrics.asked(How::Hit);
         metrics.judged(Duration::from_secs(2));

@@ -400,6 +400,11 @@ mod tests {
         let images = images(kind, &body(&new, &old)).unwrap();
         let kept: Vec<bool> = images.found.iter().map(|found| found.unchanged).collect();
         assert_eq!(kept, [true, false, false, true, true]);
+        // What was there before is no excuse when it cannot be read.
+        for old in [json!(""), json!({ "spec": { "containers": 7 } }), json!([])] {
+            let images = super::images(kind, &body(&json!({ "spec": pod() }), &old)).unwrap();
+            assert!(images.found.iter().all(|found| !found.unchanged), "{old}");
+        }
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! The policies in use, read anew when their files or keys change.
 //!
-//! Files are compared by their bytes, at every look: a ConfigMap or Secret changes by a link that
+//! Files are compared by their bytes, at every look: a `ConfigMap` or Secret changes by a link that
 //! is exchanged, which says little in times and much in inotify. A set that cannot be used is
 //! told, and the set before stays: a mistake in one policy must not open or stop a cluster.
 

@@ -1,4 +1,4 @@
-//! The AdmissionReview that Kubernetes sends, and the one that it gets back.
+//! The `AdmissionReview` that Kubernetes sends, and the one that it gets back.
 //!
 //! Source: `k8s.io/api/admission/v1`. The body is read twice: first all but the objects, then, for
 //! kinds that hold Pods, the objects by their own types ([`super::pods`]). `v1beta1` has the same
@@ -116,8 +116,31 @@ struct RequestWire {
 pub struct Objects<O> {
     /// As it shall become; absent when it is removed.
     pub object: Option<O>,
-    /// As it is; absent when it is made.
+    /// As it is; absent when it is made, and when it cannot be read: then nothing counts as
+    /// having been there before.
+    #[serde(default = "none", deserialize_with = "if_readable")]
     pub old_object: Option<O>,
+}
+
+const fn none<O>() -> Option<O> {
+    None
+}
+
+fn if_readable<'a, D, O>(reader: D) -> Result<Option<O>, D::Error>
+where
+    D: serde::Deserializer<'a>,
+    O: Deserialize<'a>,
+{
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum Old<O> {
+        Readable(O),
+        Other(IgnoredAny),
+    }
+    Ok(match Old::deserialize(reader)? {
+        Old::Readable(object) => Some(object),
+        Old::Other(_) => None,
+    })
 }
 
 fn format(error: &serde_json::Error) -> ReviewError {
@@ -284,9 +307,6 @@ fn depth(body: &[u8]) -> usize {
     deepest
 }
 
-/// Objects of kinds that hold no Pods are not looked at.
-pub type Unread = Objects<IgnoredAny>;
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -306,8 +326,12 @@ mod tests {
     #[test]
     fn what_is_no_review_is_refused() {
         assert_eq!(Request::parse(review(&[]).as_bytes()).unwrap().uid, "u-1");
-        let objects: Unread = Request::objects(review(&[]).as_bytes()).unwrap();
-        assert!(objects.object.is_some() && objects.old_object.is_none());
+        type Map = std::collections::BTreeMap<String, bool>;
+        for (old, there) in [("null", false), ("\"\"", false), ("[7]", false), ("{}", true)] {
+            let text = review(&[("\"oldObject\":null", &format!("\"oldObject\":{old}"))]);
+            let objects: Objects<Map> = Request::objects(text.as_bytes()).unwrap();
+            assert!(objects.object.is_some() && objects.old_object.is_some() == there, "{old}");
+        }
         let deep = format!("{}1{}", "[".repeat(200), "]".repeat(200));
         let long = "u".repeat(MAX_UID + 1);
         for (from, to, want) in [

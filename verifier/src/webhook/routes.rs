@@ -199,14 +199,12 @@ fn wrong(status: StatusCode, why: &str) -> Response {
 fn tell(hook: Hook, request: &Request, outcome: &Outcome) {
     let (hook, uid, kind) = (hook.name(), &request.uid, &request.kind.kind);
     let (namespace, name) = (&request.namespace, &request.name);
-    match &outcome.denial {
-        Some(denial) => tracing::warn!(
-            hook, %uid, %kind, %namespace, %name, code = denial.code,
-            "denied: {}", denial.message
-        ),
-        None => tracing::debug!(
-            hook, %uid, %kind, %namespace, %name, pinned = outcome.patch.len(), "allowed"
-        ),
+    if let Some(denial) = &outcome.denial {
+        let (code, why) = (denial.code, &denial.message);
+        tracing::warn!(hook, %uid, %kind, %namespace, %name, code, "denied: {why}");
+    } else {
+        let pinned = outcome.patch.len();
+        tracing::debug!(hook, %uid, %kind, %namespace, %name, pinned, "allowed");
     }
 }
 
@@ -227,14 +225,14 @@ async fn ready(State(health): State<Arc<Health>>) -> (StatusCode, String) {
     if !health.ready.load(Relaxed) {
         return (StatusCode::SERVICE_UNAVAILABLE, "ending\n".into());
     }
-    let mut text = "ok\n".to_owned();
+    let mut lines = vec!["ok".to_owned()];
     if let Some(trouble) = health.policies.trouble() {
-        text += &format!("the policies before are in use: {trouble}\n");
+        lines.push(format!("the policies before are in use: {trouble}"));
     }
     if !health.certificates.is_current() {
-        text += "the certificate before is in use: the files cannot be\n";
+        lines.push("the certificate before is in use: the files cannot be".into());
     }
-    (StatusCode::OK, text)
+    (StatusCode::OK, lines.join("\n") + "\n")
 }
 
 async fn metrics(State(health): State<Arc<Health>>) -> Response {

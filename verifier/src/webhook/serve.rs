@@ -22,8 +22,8 @@ const CONNECTIONS: usize = 512;
 /// Longest TLS handshake.
 const HANDSHAKE_TIME: Duration = Duration::from_secs(5);
 /// A client has this long for each request's headers, the wait on a kept-alive connection
-/// included.
-const HEADER_TIME: Duration = Duration::from_secs(60);
+/// included: longer than the 90 s after which an API server closes an idle one itself.
+const HEADER_TIME: Duration = Duration::from_mins(2);
 /// Bytes of headers; an API server sends about 400.
 const HEADER_BYTES: usize = 32 * 1024;
 /// A pause after `accept` failed (out of file descriptors), so that the loop does not spin.
