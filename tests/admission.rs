@@ -78,13 +78,13 @@ fn only_releases_become_pods() {
                     outer
                 });
                 object["metadata"]["ownerReferences"] = json!([{ "controller": true, "uid": "x" }]);
-                review(kind.groups[0], kind.kind, object)
+                review(kind.groups[0], kind.kind, &object)
             };
             admission.allowed("validate", &of(&image));
             admission.denied("validate", &of(&bad), 403, "unsigned");
         }
     }
-    let role = review("rbac.authorization.k8s.io", "Role", json!({ "rules": [] }));
+    let role = review("rbac.authorization.k8s.io", "Role", &json!({ "rules": [] }));
     admission.allowed("validate", &role);
     let mut removed = pod(&bad);
     removed["request"]["operation"] = "DELETE".into();
@@ -119,10 +119,10 @@ fn tags_are_pinned_to_what_is_judged() {
         json!({ "metadata": { "ownerReferences": owners },
             "spec": { "template": { "spec": spec } } })
     };
-    let owned = review("apps", "ReplicaSet", template(true));
+    let owned = review("apps", "ReplicaSet", &template(true));
     assert_eq!(admission.mutated(&owned), owned);
     admission.denied("validate", &owned, 403, "not-pinned");
-    let own = review("apps", "ReplicaSet", template(false));
+    let own = review("apps", "ReplicaSet", &template(false));
     admission.allowed("validate", &admission.mutated(&own));
 
     // What stood there before lets nothing in, and a running Pod is not restarted for a label.
@@ -134,7 +134,7 @@ fn tags_are_pinned_to_what_is_judged() {
     let bad = unsigned(&lane, &image, "v6.6.6");
     admission.denied("validate", &update(&pod(&bad), &before), 403, "unsigned");
     // A Deployment's change is a wish for new Pods: those are pinned.
-    let deployment = review("apps", "Deployment", template(false));
+    let deployment = review("apps", "Deployment", &template(false));
     let pinned = admission.mutated(&update(&deployment, &deployment));
     assert!(pinned.to_string().contains(digest), "{pinned:#}");
 }

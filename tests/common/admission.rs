@@ -145,7 +145,7 @@ impl Admission {
 }
 
 /// A review of an object that is made.
-pub(crate) fn review(group: &str, kind: &str, object: Value) -> Value {
+pub(crate) fn review(group: &str, kind: &str, object: &Value) -> Value {
     let kind = json!({ "group": group, "version": "v1", "kind": kind });
     json!({
         "apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview",
@@ -158,5 +158,5 @@ pub(crate) fn review(group: &str, kind: &str, object: Value) -> Value {
 
 /// A review of a Pod with one container.
 pub(crate) fn pod(image: &str) -> Value {
-    review("", "Pod", json!({ "spec": { "containers": [{ "name": "car", "image": image }] } }))
+    review("", "Pod", &json!({ "spec": { "containers": [{ "name": "car", "image": image }] } }))
 }

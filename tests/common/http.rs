@@ -2,7 +2,6 @@
 
 use std::{
     fmt::Write as _,
-    io::{Read as _, Write as _},
     net::{SocketAddr, TcpStream},
     time::Duration,
 };
