@@ -32,19 +32,22 @@ TARGETS = {
     "webhook.rate": ("signed deliveries a second, on disk before they are answered", None, None),
     "webhook.rate_vs_webhook": ("rate / webhook's, which checks the HMAC and keeps nothing", None, None),
     "webhook.lost": ("acknowledged deliveries that a kill -9 lost", "<=", 0),
+    "admit.rate": ("cached admission decisions a second, over TLS", ">=", 2000),
+    "admit.p99_ms": ("the same, 99th percentile, ms", "<=", 10),
     "drive.overhead_cpu_ms": ("CPU a frame besides the inference, ms", "<=", 1),
     "drive.inference_ratio": ("inference p50 / Python's onnxruntime", "<=", 1.1),
 }
 
 
 def parts() -> dict:
+    from bench_admit import admit
     from bench_drive import drive
     from bench_release import Releases
     from bench_verify import verify
     from bench_webhook import webhook
     return {
         "release": lambda lab, say: Releases(lab).measure(say),
-        "verify": verify, "webhook": webhook, "drive": drive,
+        "verify": verify, "webhook": webhook, "admit": admit, "drive": drive,
     }
 
 
@@ -65,7 +68,7 @@ def table(report: dict) -> None:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--bin", type=Path, default=ROOT / "target/release", help="where the programs are")
-    parser.add_argument("--only", action="append", choices=["release", "verify", "webhook", "drive"],
+    parser.add_argument("--only", action="append", choices=["release", "verify", "webhook", "admit", "drive"],
                         help="measure this part alone; the report then has only that")
     options = parser.parse_args()
     began = time.monotonic()
@@ -85,7 +88,7 @@ def main() -> int:
             lab.close()
     report["details"]["load"]["end"] = load()
     report["details"]["seconds"] = round(time.monotonic() - began, 1)
-    ordered = {name: report[name] for name in ("release", "verify", "webhook", "drive", "details") if name in report}
+    ordered = {name: report[name] for name in ("release", "verify", "webhook", "admit", "drive", "details") if name in report}
     (WORK / "report.json").write_text(json.dumps(ordered, indent=2) + "\n")
     table(report)
     return 0

@@ -34,9 +34,9 @@ class Releases:
         self.model, self.number = Model(), 0
         self.file = self.work / "pilot.onnx"
 
-    def prepare(self, attest: list | None = None) -> None:
+    def prepare(self, attest: list | None = None, peers: bool = True) -> None:
         """Keys, base layout, pipeline, service; then one release, after which base and runtime
-        are in the registry for everybody."""
+        are in the registry for everybody, peers included."""
         work, lab, self.attest = self.work, self.lab, attest or []
         password = secret_file(work / "password")
         lab.run("pitlane", "keys", "generate", "--out", work, "--password-file", password)
@@ -68,7 +68,8 @@ class Releases:
         self.one_pipeline = work / "oneshot.yaml"
         self.one_pipeline.write_text(json.dumps(self.pipeline_file(self.host, token)))
         first = self.by_service()
-        self.peer_bases(json.loads(first.out)["image"].split("@")[1])
+        if peers:
+            self.peer_bases(json.loads(first.out)["image"].split("@")[1])
 
     def pipeline_file(self, host: str, token: Path | None = None) -> dict:
         work = self.work

@@ -1,5 +1,6 @@
 //! What all tests share: programs, ports, bounded processes, a small HTTP client.
 
+pub(crate) mod admission;
 pub(crate) mod docker;
 pub(crate) mod http;
 pub(crate) mod lane;

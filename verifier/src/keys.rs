@@ -54,6 +54,12 @@ impl Keys {
         self.roots.add(text);
     }
 
+    /// The files, so that who keeps policies in memory can see them change.
+    pub fn files(&self) -> impl Iterator<Item = &Path> {
+        let all = [&self.keys, &self.roots];
+        all.into_iter().flat_map(|files| files.named.values().chain(&files.any)).map(PathBuf::as_path)
+    }
+
     /// Reads a policy with these.
     pub fn policy(&self, file: &Path) -> anyhow::Result<Policy> {
         Ok(self.policy_and_text(file)?.0)

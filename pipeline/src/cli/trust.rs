@@ -50,7 +50,7 @@ impl Trust {
             "metadata": { "name": "--key" },
             "spec": { "images": [{ "glob": "**" }], "authorities": authorities },
         });
-        Policy::parse(&policy.to_string(), &|_| None).context("--key")
+        Policy::parse(&policy.to_string(), &|_: &str| None).context("--key")
     }
 }
 

@@ -2,6 +2,7 @@
 //!
 //! Exit codes: 0 admitted, 1 could not decide, 2 usage, 10 refused. stdout is data.
 
+mod admit;
 mod agent;
 mod check;
 mod policy;
@@ -23,6 +24,7 @@ Examples:
   pitlane-verifier check 127.0.0.1:5000/team/donkeycar:v1.0.0 --policy policies/donkeycar.yaml \\
       --key keys/release.pub
   pitlane-verifier agent --config /etc/pitlane/car.yaml
+  pitlane-verifier admit --policy policies/ --tls-cert tls.crt --tls-key tls.key
   pitlane-verifier status --state /var/lib/pitlane"
 )]
 struct Cli {
@@ -43,6 +45,8 @@ enum Command {
     VerifyBundle(verify_bundle::Args),
     /// Run on the car: watch, admit, start, confirm.
     Agent(agent::Args),
+    /// Admit only what the policies admit: Kubernetes' webhooks.
+    Admit(Box<admit::Args>),
     /// What the car drives, what it refused, and its floor.
     Status(agent::StatusArgs),
     /// Print a completion script.
@@ -62,6 +66,10 @@ pub fn main() -> ExitCode {
         Command::Agent(args) => {
             log(&cli.log);
             agent::run(&args)
+        }
+        Command::Admit(args) => {
+            log(&cli.log);
+            admit::run(*args)
         }
         Command::Status(args) => agent::status(&args),
         Command::Completions { shell } => {

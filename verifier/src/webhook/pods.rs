@@ -1,0 +1,449 @@
+//! Where kinds keep their Pods, and which images a Pod names.
+//!
+//! Sources: the Kubernetes API, `core/v1`, `apps/v1`, `batch/v1`. Images of volumes (KEP-4639) are
+//! images as well: they bring files into a container that nobody else looks at. Who owns an object
+//! is read for one thing alone, and never to skip judging: see [`Images::is_copy`].
+
+use std::collections::HashSet;
+
+use serde::Deserialize;
+
+use super::review::{GroupVersionKind, Request, ReviewError};
+
+/// The list of a Pod's volumes.
+const VOLUMES: &str = "volumes";
+/// Most images in one object. A Pod that comes near it is a mistake or an attack.
+pub const MAX_IMAGES: usize = 128;
+
+/// A kind that is a Pod or makes Pods.
+#[derive(Debug, PartialEq, Eq)]
+pub struct PodKind {
+    /// API group; other groups once served the same kind with the same fields.
+    pub groups: &'static [&'static str],
+    /// The kind.
+    pub kind: &'static str,
+    /// The resource, as webhook rules name it.
+    pub resource: &'static str,
+    /// JSON pointer to the Pod's `spec`.
+    pub spec: &'static str,
+}
+
+/// Every kind of Kubernetes itself that holds a Pod's spec. What other controllers define ends up
+/// as Pods, which are judged when they are made.
+pub const KINDS: [PodKind; 9] = [
+    PodKind { groups: &[""], kind: "Pod", resource: "pods", spec: "/spec" },
+    PodKind {
+        groups: &[""],
+        kind: "ReplicationController",
+        resource: "replicationcontrollers",
+        spec: "/spec/template/spec",
+    },
+    PodKind {
+        groups: &[""],
+        kind: "PodTemplate",
+        resource: "podtemplates",
+        spec: "/template/spec",
+    },
+    PodKind {
+        groups: &["apps", "extensions"],
+        kind: "Deployment",
+        resource: "deployments",
+        spec: "/spec/template/spec",
+    },
+    PodKind {
+        groups: &["apps", "extensions"],
+        kind: "ReplicaSet",
+        resource: "replicasets",
+        spec: "/spec/template/spec",
+    },
+    PodKind {
+        groups: &["apps"],
+        kind: "StatefulSet",
+        resource: "statefulsets",
+        spec: "/spec/template/spec",
+    },
+    PodKind {
+        groups: &["apps", "extensions"],
+        kind: "DaemonSet",
+        resource: "daemonsets",
+        spec: "/spec/template/spec",
+    },
+    PodKind { groups: &["batch"], kind: "Job", resource: "jobs", spec: "/spec/template/spec" },
+    PodKind {
+        groups: &["batch"],
+        kind: "CronJob",
+        resource: "cronjobs",
+        spec: "/spec/jobTemplate/spec/template/spec",
+    },
+];
+
+impl PodKind {
+    /// The kind, if it holds Pods.
+    pub fn of(kind: &GroupVersionKind) -> Option<&'static Self> {
+        let same =
+            |known: &&Self| known.kind == kind.kind && known.groups.contains(&kind.group.as_str());
+        KINDS.iter().find(same)
+    }
+}
+
+/// One place in a Pod that names an image.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Place {
+    /// The list: containers, initContainers, ephemeralContainers, volumes.
+    list: &'static str,
+    /// The name of the container or volume.
+    name: String,
+    /// What is written there; empty when nothing is.
+    pub image: String,
+}
+
+/// A place, and the JSON pointer to its text.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Found {
+    /// The place.
+    pub place: Place,
+    /// RFC 6901.
+    pub pointer: String,
+    /// Whether the object had the same image in the same place before.
+    pub unchanged: bool,
+}
+
+impl Found {
+    /// For people: init container `setup`.
+    pub fn shown(&self) -> String {
+        let name: String = self.place.name.chars().take(64).collect();
+        let list = match self.place.list {
+            "initContainers" => "init container",
+            "ephemeralContainers" => "ephemeral container",
+            VOLUMES => "volume",
+            _ => "container",
+        };
+        format!("{list} `{name}`")
+    }
+}
+
+/// The images of a request.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Images {
+    /// Each place, in order.
+    pub found: Vec<Found>,
+    /// Whether the object is a copy of its owner's template that the owner compares with its own.
+    pub is_copy: bool,
+}
+
+/// Why the images of an object cannot be told.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum PodError {
+    /// The body is not of the kind's shape: HTTP 400.
+    #[error(transparent)]
+    Review(#[from] ReviewError),
+    /// There is nothing to look at: denied.
+    #[error("{0}")]
+    Object(String),
+}
+
+/// The ways of the kinds to their Pod.
+trait Holder {
+    fn open(self) -> (Metadata, Option<PodSpec>);
+}
+
+#[derive(Deserialize)]
+struct Pod {
+    metadata: Option<Metadata>,
+    spec: Option<PodSpec>,
+}
+
+#[derive(Deserialize)]
+struct PodTemplate {
+    metadata: Option<Metadata>,
+    template: Option<Template>,
+}
+
+#[derive(Deserialize)]
+struct Workload {
+    metadata: Option<Metadata>,
+    spec: Option<Templated>,
+}
+
+#[derive(Deserialize)]
+struct CronJob {
+    metadata: Option<Metadata>,
+    spec: Option<CronSpec>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct CronSpec {
+    job_template: Option<JobTemplate>,
+}
+
+#[derive(Deserialize)]
+struct JobTemplate {
+    spec: Option<Templated>,
+}
+
+#[derive(Deserialize)]
+struct Templated {
+    template: Option<Template>,
+}
+
+#[derive(Deserialize)]
+struct Template {
+    spec: Option<PodSpec>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Metadata {
+    owner_references: Option<Vec<Owner>>,
+}
+
+#[derive(Deserialize)]
+struct Owner {
+    controller: Option<bool>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct PodSpec {
+    containers: Option<Vec<Container>>,
+    init_containers: Option<Vec<Container>>,
+    ephemeral_containers: Option<Vec<Container>>,
+    volumes: Option<Vec<Volume>>,
+}
+
+#[derive(Deserialize)]
+struct Container {
+    name: Option<String>,
+    image: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct Volume {
+    name: Option<String>,
+    image: Option<VolumeImage>,
+}
+
+#[derive(Deserialize)]
+struct VolumeImage {
+    reference: Option<String>,
+}
+
+impl Holder for Pod {
+    fn open(self) -> (Metadata, Option<PodSpec>) {
+        (self.metadata.unwrap_or_default(), self.spec)
+    }
+}
+
+impl Holder for PodTemplate {
+    fn open(self) -> (Metadata, Option<PodSpec>) {
+        (self.metadata.unwrap_or_default(), self.template.and_then(|template| template.spec))
+    }
+}
+
+impl Holder for Workload {
+    fn open(self) -> (Metadata, Option<PodSpec>) {
+        let template = self.spec.and_then(|spec| spec.template);
+        (self.metadata.unwrap_or_default(), template.and_then(|template| template.spec))
+    }
+}
+
+impl Holder for CronJob {
+    fn open(self) -> (Metadata, Option<PodSpec>) {
+        let job = self.spec.and_then(|spec| spec.job_template).and_then(|job| job.spec);
+        let template = job.and_then(|job| job.template);
+        (self.metadata.unwrap_or_default(), template.and_then(|template| template.spec))
+    }
+}
+
+/// The images of an object that is made or changed.
+///
+/// # Errors
+/// When the body is not of the kind's shape, or the object has no containers to look at.
+pub fn images(kind: &'static PodKind, body: &[u8]) -> Result<Images, PodError> {
+    match kind.kind {
+        "Pod" => read::<Pod>(kind, body),
+        "PodTemplate" => read::<PodTemplate>(kind, body),
+        "CronJob" => read::<CronJob>(kind, body),
+        _ => read::<Workload>(kind, body),
+    }
+}
+
+fn read<O>(kind: &'static PodKind, body: &[u8]) -> Result<Images, PodError>
+where
+    O: Holder + for<'a> Deserialize<'a>,
+{
+    let objects = Request::objects::<O>(body)?;
+    let missing = || PodError::Object(format!("the {} has no {}", kind.kind, kind.spec));
+    let object = objects.object.ok_or_else(|| {
+        PodError::Object(format!("the request names a {} and has none", kind.kind))
+    })?;
+    let (metadata, spec) = object.open();
+    let owners = metadata.owner_references.unwrap_or_default();
+    let copies = matches!(kind.kind, "ReplicaSet" | "ReplicationController");
+    let is_copy = copies && owners.iter().any(|owner| owner.controller == Some(true));
+    let spec = spec.ok_or_else(missing)?;
+    if spec.containers.as_ref().is_none_or(Vec::is_empty) {
+        return Err(PodError::Object(format!("the {} has no {}/containers", kind.kind, kind.spec)));
+    }
+    let before: HashSet<Place> = objects
+        .old_object
+        .and_then(|old| old.open().1)
+        .map(|old| places(old).into_iter().map(|(_, place)| place).collect())
+        .unwrap_or_default();
+    let found = places(spec).into_iter().map(|(number, place)| {
+        let (list, field) =
+            (place.list, if place.list == VOLUMES { "image/reference" } else { "image" });
+        let pointer = format!("{}/{list}/{number}/{field}", kind.spec);
+        let unchanged = before.contains(&place);
+        Found { place, pointer, unchanged }
+    });
+    let found: Vec<Found> = found.collect();
+    if found.len() > MAX_IMAGES {
+        let why = format!("it names {} images, at most {MAX_IMAGES} are judged", found.len());
+        return Err(PodError::Object(why));
+    }
+    Ok(Images { found, is_copy })
+}
+
+/// Every place of a Pod that names an image, with its number in its list.
+fn places(spec: PodSpec) -> Vec<(usize, Place)> {
+    let containers = |list: &'static str, all: Option<Vec<Container>>| {
+        all.unwrap_or_default().into_iter().enumerate().map(move |(number, container)| {
+            let Container { name, image } = container;
+            let (name, image) = (name.unwrap_or_default(), image.unwrap_or_default());
+            (number, Place { list, name, image })
+        })
+    };
+    let volumes = spec.volumes.unwrap_or_default().into_iter().enumerate();
+    let volumes = volumes.filter_map(|(number, volume)| {
+        let image = volume.image?.reference.unwrap_or_default();
+        Some((number, Place { list: VOLUMES, name: volume.name.unwrap_or_default(), image }))
+    });
+    containers("initContainers", spec.init_containers)
+        .chain(containers("containers", spec.containers))
+        .chain(containers("ephemeralContainers", spec.ephemeral_containers))
+        .chain(volumes)
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::{Value, json};
+
+    fn body(object: &Value, old: &Value) -> Vec<u8> {
+        let kind = json!({ "group": "", "version": "v1", "kind": "Pod" });
+        let request = json!({ "uid": "u", "kind": kind, "operation": "UPDATE",
+            "object": object, "oldObject": old });
+        let review = json!({ "apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview",
+            "request": request });
+        serde_json::to_vec(&review).unwrap()
+    }
+
+    fn pod() -> Value {
+        json!({
+            "initContainers": [{ "name": "init", "image": "a" }, { "name": "side", "image": "b" }],
+            "containers": [{ "name": "car", "image": "c", "env": [{ "name": "image" }] }],
+            "ephemeralContainers": [{ "name": "debug", "image": "d" }],
+            "volumes": [{ "name": "empty", "emptyDir": {} },
+                        { "name": "model", "image": { "reference": "e", "pullPolicy": "Always" } }],
+        })
+    }
+
+    /// The object of a kind around a Pod, by the kind's own pointer.
+    fn wrap(kind: &PodKind, pod: Value) -> Value {
+        kind.spec.split('/').rev().filter(|part| !part.is_empty()).fold(pod, |inner, part| {
+            let mut outer = json!({});
+            outer[part] = inner;
+            outer
+        })
+    }
+
+    #[test]
+    fn every_kind_shows_all_its_images() {
+        for kind in &KINDS {
+            let object = wrap(kind, pod());
+            let images = images(kind, &body(&object, &Value::Null)).unwrap();
+            let seen: Vec<&str> = images.found.iter().map(|f| f.place.image.as_str()).collect();
+            assert_eq!(seen, ["a", "b", "c", "d", "e"], "{}", kind.kind);
+            for found in &images.found {
+                assert_eq!(object.pointer(&found.pointer).unwrap(), &*found.place.image);
+                assert!(!found.unchanged, "{}", kind.kind);
+            }
+            for group in kind.groups {
+                let asked = GroupVersionKind {
+                    group: (*group).into(),
+                    version: "v1".into(),
+                    kind: kind.kind.into(),
+                };
+                assert_eq!(PodKind::of(&asked), Some(kind));
+            }
+        }
+        let role = GroupVersionKind {
+            group: "rbac.authorization.k8s.io".into(),
+            version: "v1".into(),
+            kind: "Role".into(),
+        };
+        assert_eq!(PodKind::of(&role), None);
+        let other = GroupVersionKind { group: "example.org".into(), kind: "Pod".into(), ..role };
+        assert_eq!(PodKind::of(&other), None, "another group's Pod is no Pod");
+    }
+
+    #[test]
+    fn unchanged_means_the_same_image_in_the_same_place() {
+        let kind = &KINDS[0];
+        let old = json!({ "spec": pod() });
+        let mut new = json!({ "spec": pod() });
+        new["spec"]["containers"][0]["image"] = "a".into();
+        new["spec"]["initContainers"][1]["name"] = "renamed".into();
+        let images = images(kind, &body(&new, &old)).unwrap();
+        let kept: Vec<bool> = images.found.iter().map(|found| found.unchanged).collect();
+        assert_eq!(kept, [true, false, false, true, true]);
+        // What was there before is no excuse when it cannot be read.
+        for old in [json!(""), json!({ "spec": { "containers": 7 } }), json!([])] {
+            let images = super::images(kind, &body(&json!({ "spec": pod() }), &old)).unwrap();
+            assert!(images.found.iter().all(|found| !found.unchanged), "{old}");
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_looked_at_is_no_object() {
+        let many = json!({ "containers": vec![json!({ "name": "x", "image": "a" }); 200] });
+        for kind in &KINDS {
+            for (pod, want) in [
+                (json!({}), "containers"),
+                (json!({ "containers": [] }), "containers"),
+                (json!({ "containers": null }), "containers"),
+                (Value::Null, "has no"),
+                (many.clone(), "at most 128"),
+                (json!({ "containers": "x" }), "invalid type"),
+                (json!({ "containers": [{ "name": "x", "image": 7 }] }), "invalid type"),
+                (json!({ "containers": [{ "name": "x", "image": ["a"] }] }), "invalid type"),
+            ] {
+                let error = images(kind, &body(&wrap(kind, pod), &Value::Null)).unwrap_err();
+                assert!(error.to_string().contains(want), "{}: {error}", kind.kind);
+            }
+            assert!(images(kind, &body(&Value::Null, &Value::Null)).is_err());
+        }
+        // A name that is there twice could be read in two ways.
+        let text = String::from_utf8(body(&json!({ "spec": pod() }), &Value::Null)).unwrap();
+        let twice = text.replacen("\"image\":\"c\"", "\"image\":\"c\",\"image\":\"x\"", 1);
+        assert!(matches!(images(&KINDS[0], twice.as_bytes()), Err(PodError::Review(_))));
+        let none = json!({ "spec": { "containers": [{ "name": "x" }] } });
+        assert_eq!(images(&KINDS[0], &body(&none, &none)).unwrap().found[0].place.image, "");
+    }
+
+    #[test]
+    fn only_templates_that_are_compared_are_copies() {
+        for kind in &KINDS {
+            for (controller, copy) in [(json!(true), true), (json!(false), false)] {
+                let mut object = wrap(kind, pod());
+                object["metadata"]["ownerReferences"] = json!([{ "controller": controller }]);
+                let compared = ["ReplicaSet", "ReplicationController"].contains(&kind.kind);
+                let images = images(kind, &body(&object, &Value::Null)).unwrap();
+                assert_eq!(images.is_copy, copy && compared, "{}", kind.kind);
+            }
+        }
+    }
+}
