@@ -1,0 +1,106 @@
+//! Mutated bytes for every parser of strangers' bytes.
+//!
+//! A [`Target`] feeds bytes to a parser through its smallest public entry point and asserts what
+//! must hold of every answer: no panic, round trips, nothing outside of its directory, nothing
+//! vouched for that was not signed. `docs/fuzzing.md` says which parser has which target.
+//!
+//! # Modules
+//! - [`targets`]: the list; one file for each part of the lane
+//! - [`mutate`]: from seeds to inputs; [`seeds`]: where seeds come from; [`template`]: inputs of
+//!   several documents that name each other by digest
+//! - [`child`]: one target in a process with limits; [`parent`]: starts it and judges its end
+//!
+//! The same functions are called by `fuzz/`, for libFuzzer on a nightly toolchain.
+
+pub mod child;
+pub mod mutate;
+pub mod parent;
+pub mod seeds;
+pub mod targets;
+pub mod template;
+
+// The runtime in the car image is a program, not a library: its parsers are compiled in as they
+// are, under the names by which they know each other.
+#[path = "../../../car-image/src/camera.rs"]
+#[expect(dead_code, reason = "a part of it is the program's alone")]
+mod camera;
+#[path = "../../../car-image/src/gate.rs"]
+#[expect(dead_code, reason = "a part of it is the program's alone")]
+mod gate;
+#[path = "../../../car-image/src/handshake.rs"]
+mod handshake;
+#[path = "../../../car-image/src/lines.rs"]
+#[expect(dead_code, reason = "a part of it is the program's alone")]
+mod lines;
+#[path = "../../../car-image/src/protocol.rs"]
+#[expect(dead_code, reason = "a part of it is the program's alone")]
+mod protocol;
+
+use std::{
+    fmt::Display,
+    hash::{DefaultHasher, Hash as _, Hasher as _},
+};
+
+/// A parser under test.
+#[derive(Clone, Copy, Debug)]
+pub struct Target {
+    /// Its name, and that of its folder in `tests/fuzz/seeds`.
+    pub name: &'static str,
+    /// Parses, and panics where something does not hold.
+    pub run: fn(&[u8]) -> Reached,
+    /// More seeds: files of this repository, or (`shared:`) of the shared data. One `*` may
+    /// stand for a folder or file name.
+    pub more: &'static [&'static str],
+    /// Words of its format.
+    pub words: &'static [&'static str],
+    /// Longest input (bytes).
+    pub max: usize,
+}
+
+/// How far an input got. Inputs that get somewhere new are kept and mutated further.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Reached {
+    /// Whether it was accepted.
+    pub accepted: bool,
+    /// What it was accepted as, or refused with.
+    pub mark: u64,
+}
+
+impl Reached {
+    /// Accepted, as something of this kind.
+    pub fn accepted(kind: impl Display) -> Self {
+        Self { accepted: true, mark: mark(&kind.to_string()) }
+    }
+
+    /// Refused for this reason.
+    pub fn refused(why: impl Display) -> Self {
+        Self { accepted: false, mark: mark(&why.to_string()) }
+    }
+
+    /// Accepted or refused, as a result says.
+    pub fn of<T, E: Display>(result: &Result<T, E>) -> Self {
+        match result {
+            Ok(_) => Self::accepted(""),
+            Err(why) => Self::refused(why),
+        }
+    }
+
+    /// Both of two.
+    #[must_use]
+    pub fn and(self, other: Self) -> Self {
+        let mut hasher = DefaultHasher::new();
+        (self.mark, other.mark).hash(&mut hasher);
+        Self { accepted: self.accepted || other.accepted, mark: hasher.finish() }
+    }
+}
+
+/// A number for a message, blind to what it quotes: values and numbers change with every input.
+fn mark(text: &str) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    for (part, words) in text.split('`').take(12).enumerate() {
+        if part % 2 == 0 {
+            words.bytes().filter(u8::is_ascii_alphabetic).take(300).for_each(|b| b.hash(&mut hasher));
+        }
+    }
+    hasher.finish()
+}
