@@ -106,7 +106,7 @@ fn tried<T: Send + 'static>(
             // Length first: the file is not cut to size each time.
             let head = (input.len() as u64).to_le_bytes();
             file.write_all_at(&[&head[..], input].concat(), 0)?;
-            Ok((target.run)(input))
+            Ok(target.attempt(input))
         };
         work(target, &mut attempt)
     })?;
