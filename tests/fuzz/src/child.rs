@@ -67,9 +67,8 @@ pub fn fuzz(target: &Target, current: &Path, time: Duration, seed: u64) -> anyho
     let corpus = seeds::of(target);
     anyhow::ensure!(!corpus.is_empty(), "{}: no seed", target.name);
     let name = target.name;
-    let tally = tried(target, current, move |target, attempt| {
-        work(&target, corpus, time, seed, attempt)
-    })?;
+    let tally =
+        tried(target, current, move |target, attempt| work(&target, corpus, time, seed, attempt))?;
     writeln!(
         io::stdout(),
         "{name}: {} inputs, {} ways through, {} of {} seeds accepted",

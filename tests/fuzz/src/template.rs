@@ -30,9 +30,11 @@ pub fn fill(text: &[u8], value: &dyn Fn(&str) -> Option<Vec<u8>>) -> Vec<u8> {
     while let Some(at) = rest.windows(2).position(|window| window == b"{{") {
         out.extend_from_slice(&rest[..at]);
         let tail = &rest[at + 2..];
-        let end = tail.iter().take(24).position(|b| *b == b'}').filter(|end| {
-            tail.get(end + 1) == Some(&b'}')
-        });
+        let end = tail
+            .iter()
+            .take(24)
+            .position(|b| *b == b'}')
+            .filter(|end| tail.get(end + 1) == Some(&b'}'));
         let filled = end.and_then(|end| {
             let name = std::str::from_utf8(&tail[..end]).ok()?;
             Some((value(name)?, end + 2))

@@ -13,8 +13,28 @@ use super::{fresh_folder, text};
 use crate::{Reached, Target};
 
 const YAML: &[&str] = &[
-    ": ", "- ", "\n  ", "&a ", "*a", "<<: ", "|\n", ">-\n", "? ", "!!str ", "#", "---\n", "...\n",
-    "{a: [b, c]}", "\"\\x00\"", "0x10", "0o7", "1e3", ".inf", "~", "yes", "\t",
+    ": ",
+    "- ",
+    "\n  ",
+    "&a ",
+    "*a",
+    "<<: ",
+    "|\n",
+    ">-\n",
+    "? ",
+    "!!str ",
+    "#",
+    "---\n",
+    "...\n",
+    "{a: [b, c]}",
+    "\"\\x00\"",
+    "0x10",
+    "0o7",
+    "1e3",
+    ".inf",
+    "~",
+    "yes",
+    "\t",
 ];
 
 pub(super) const TARGETS: &[Target] = &[

@@ -19,12 +19,38 @@ pub(super) const TARGETS: &[Target] = &[Target {
     run: requests,
     more: &[],
     words: &[
-        "PUT ", "GET ", "HEAD ", "POST ", "PATCH ", "DELETE ", "/v2/", "/blobs/uploads/",
-        "/manifests/", "/tags/list", "/referrers/", "/_catalog", "/blobs/sha256:", "?digest=",
-        "?mount=", "&from=team/car", "?n=1", "&last=v1", "content-range: 0-4",
-        "range: bytes=0-1,3-", "range: bytes=-5", "content-length: 5",
-        "content-type: application/vnd.oci.image.manifest.v1+json", "authorization: Bearer x",
-        "\n%%\n", "{{d1}}", "{{s1}}", "{{upload}}", "%3A", "../", "sha512:", "\"subject\":",
+        "PUT ",
+        "GET ",
+        "HEAD ",
+        "POST ",
+        "PATCH ",
+        "DELETE ",
+        "/v2/",
+        "/blobs/uploads/",
+        "/manifests/",
+        "/tags/list",
+        "/referrers/",
+        "/_catalog",
+        "/blobs/sha256:",
+        "?digest=",
+        "?mount=",
+        "&from=team/car",
+        "?n=1",
+        "&last=v1",
+        "content-range: 0-4",
+        "range: bytes=0-1,3-",
+        "range: bytes=-5",
+        "content-length: 5",
+        "content-type: application/vnd.oci.image.manifest.v1+json",
+        "authorization: Bearer x",
+        "\n%%\n",
+        "{{d1}}",
+        "{{s1}}",
+        "{{upload}}",
+        "%3A",
+        "../",
+        "sha512:",
+        "\"subject\":",
     ],
     max: 5_000,
 }];
@@ -70,7 +96,9 @@ fn requests(input: &[u8]) -> Reached {
         template::cut(input).iter().map(|one| head_and_body(one).1.to_vec()).collect();
     for one in template::cut(input) {
         let filled = template::fill(one, &|name| match name.split_at_checked(1)? {
-            ("d", at) => Some(Digest::of(bodies.get(at.parse::<usize>().ok()?)?).to_string().into()),
+            ("d", at) => {
+                Some(Digest::of(bodies.get(at.parse::<usize>().ok()?)?).to_string().into())
+            }
             ("s", at) => Some(bodies.get(at.parse::<usize>().ok()?)?.len().to_string().into()),
             _ => (name == "upload").then(|| location.clone().into_bytes()),
         });

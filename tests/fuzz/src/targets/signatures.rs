@@ -145,8 +145,8 @@ fn bundle(input: &[u8]) -> Reached {
 /// The signer of the conformance suite's bundles (its `test/client.py`).
 const IDENTITY: &str = "https://github.com/sigstore-conformance/extremely-dangerous-public-oidc-beacon/.github/workflows/extremely-dangerous-oidc-beacon.yml@refs/heads/main";
 const ISSUER: &str = "https://token.actions.githubusercontent.com";
-/// The suite's usual artifact.
-const ARTIFACT: &[u8] = b"hello.\n";
+/// The digest of the suite's usual artifact (its `a.txt`).
+const ARTIFACT: &str = "sha256:a0cfc71271d6e278e57cd332ff957c3f7043fdda354c4cbb190a30d56efa01bf";
 
 /// Everything that is asked of a bundle, by identity and by key.
 fn verify_bundle(input: &[u8]) -> Reached {
@@ -166,7 +166,13 @@ fn verify_bundle(input: &[u8]) -> Reached {
         assert_eq!(bundle.untrusted_payload(), SIGNED, "it was never signed");
         assert_eq!(verified.subject(), &subject);
     }
-    let by_identity = verify(&input, Subject::Bytes(ARTIFACT), &BY_IDENTITY, &ROOT).answer;
+    let artifact: Digest = ARTIFACT.parse().unwrap();
+    let by_identity = verify(&input, Subject::Digest(artifact), &BY_IDENTITY, &ROOT).answer;
+    if let Ok(verified) = &by_identity {
+        let same = matches!(verified.signer(), pitlane_release::sigstore::Signer::Identity { san, issuer, .. }
+            if san == IDENTITY && issuer == ISSUER);
+        assert!(same && verified.subject() == &artifact, "{verified:?}");
+    }
     Reached::of(&by_key).and(Reached::of(&by_identity))
 }
 
@@ -198,4 +204,3 @@ fn statement(input: &[u8]) -> Reached {
     assert!(kinds.into_iter().filter(|kind| *kind).count() <= 1, "one payload is two kinds");
     Reached::of(&release).and(Reached::of(&lap)).and(Reached::of(&provenance))
 }
-
