@@ -23,6 +23,7 @@ const ARROWS: [(&str, &[&str]); 7] = [
     (
         "pitlane-fuzz",
         &[
+            "pitlane-car",
             "pitlane-fetch",
             "pitlane-pipeline",
             "pitlane-release",

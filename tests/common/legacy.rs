@@ -9,7 +9,7 @@ use std::{
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 
-use super::{Process, Ran, bin, json, lane::Lane, peer, run, write_secret};
+use super::{Process, Ran, bin, json, peer, run, write_secret};
 
 /// The programs that these tests need.
 #[derive(Debug)]
@@ -42,12 +42,6 @@ impl Clients {
         let (process, line) = Process::server(&mut serve, &dir.join("registry.log"));
         let host = json(&line)["listening"].as_str().unwrap().to_owned();
         Self::new(&dir, host, token, Some((process, folder)))
-    }
-
-    /// Clients of a lane's registry.
-    pub(crate) fn of(lane: &Lane) -> Option<Self> {
-        let token = fs::read_to_string(lane.path("state/registry-token")).unwrap();
-        Self::new(lane.dir.path(), lane.registry.clone(), token.trim(), None)
     }
 
     fn new(
@@ -106,8 +100,9 @@ impl Clients {
     pub(crate) fn image(&self, repository: &str) -> String {
         let name = format!("{}/{repository}", self.host);
         fs::write(self.path("hello"), repository).unwrap();
-        let tar = Command::new("tar").args(["-cf", "layer.tar", "hello"]).current_dir(&self.dir);
-        assert!({ tar }.status().unwrap().success());
+        let mut tar = Command::new("tar");
+        tar.args(["-cf", "layer.tar", "hello"]).current_dir(&self.dir);
+        run(&mut tar).ok();
         let [amd64, arm64] = ["amd64", "arm64"].map(|arch| format!("{name}:{arch}"));
         self.crane(&["append", "-f", "layer.tar", "-t", &amd64]).ok();
         for (platform, tag) in [("linux/amd64", &amd64), ("linux/arm64", &arm64)] {

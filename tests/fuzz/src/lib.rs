@@ -19,24 +19,6 @@ pub mod seeds;
 pub mod targets;
 pub mod template;
 
-// The runtime in the car image is a program, not a library: its parsers are compiled in as they
-// are, under the names by which they know each other.
-#[path = "../../../car-image/src/camera.rs"]
-mod camera;
-// Formatted in its own crate, which knows where its tests lie.
-#[rustfmt::skip]
-#[path = "../../../car-image/src/gate.rs"]
-#[expect(dead_code, reason = "a part of it is the program's alone")]
-mod gate;
-#[path = "../../../car-image/src/handshake.rs"]
-mod handshake;
-#[path = "../../../car-image/src/lines.rs"]
-#[expect(dead_code, reason = "a part of it is the program's alone")]
-mod lines;
-#[path = "../../../car-image/src/protocol.rs"]
-#[expect(dead_code, reason = "a part of it is the program's alone")]
-mod protocol;
-
 use std::{
     cell::{Cell, RefCell},
     fmt::Display,

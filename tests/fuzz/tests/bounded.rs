@@ -3,6 +3,12 @@
 //! `PITLANE_FUZZ_SECONDS` is the time for each target (2), `PITLANE_FUZZ_SEED` where the random
 //! numbers start (0): the same seed tries the same inputs, as many as there is time for.
 
+#![expect(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    reason = "helpers of tests, seen when they fail"
+)]
+
 use std::{
     env, fs,
     path::{Path, PathBuf},

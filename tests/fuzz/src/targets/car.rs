@@ -2,16 +2,16 @@
 
 use std::io::Read;
 
-use pitlane_release::Digest;
-
-use super::text;
-use crate::{
-    Reached, Target,
+use pitlane_car::{
     camera::Camera,
     handshake::Handshake,
     lines::{Lines, MAX_LINE},
     protocol,
 };
+use pitlane_release::Digest;
+
+use super::text;
+use crate::{Reached, Target};
 
 pub(super) const TARGETS: &[Target] = &[
     Target {
@@ -58,7 +58,7 @@ fn lines(input: &[u8], at_once: usize) -> Vec<Vec<u8>> {
     let (mut lines, mut out) = (Lines::default(), Vec::new());
     let mut source = Slow(input, at_once);
     while lines.fill(&mut source).unwrap() > 0 {
-        while let Some(line) = lines.next() {
+        while let Some(line) = lines.line() {
             assert!(line.len() <= MAX_LINE && !line.contains(&b'\n'));
             out.push(line.to_vec());
         }

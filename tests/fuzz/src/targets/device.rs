@@ -137,7 +137,7 @@ fn tar_of(lines: &str) -> Vec<u8> {
             "longlink" => EntryType::GNULongLink,
             _ => EntryType::new(kind.bytes().next().unwrap_or(b'0')),
         };
-        let links = matches!(kind, EntryType::Symlink | EntryType::Link);
+        let points = matches!(kind, EntryType::Symlink | EntryType::Link);
         let record;
         let body = match kind {
             EntryType::Symlink | EntryType::Link | EntryType::Directory => "",
@@ -155,7 +155,7 @@ fn tar_of(lines: &str) -> Vec<u8> {
             field[..length].copy_from_slice(&text.as_bytes()[..length]);
         };
         put(&mut header.as_old_mut().name, name);
-        if links {
+        if points {
             put(&mut header.as_old_mut().linkname, word);
         }
         header.set_entry_type(kind);

@@ -1,6 +1,6 @@
 //! Files that people and repositories write: YAML, key files, kustomizations.
 
-use std::{collections::BTreeMap, fs};
+use std::{collections::BTreeMap, fs, path::Component};
 
 use pitlane_pipeline::{config::Pipeline, promote::set_digest, sign::keyfile};
 use pitlane_release::{Digest, ModelCard, Repository, yaml};
@@ -121,7 +121,8 @@ fn pipeline_file(input: &[u8]) -> Reached {
     let loaded = Pipeline::load(&file);
     if let Ok(pipeline) = &loaded {
         for path in [&pipeline.spec.model.path, &pipeline.spec.model.card_path()] {
-            assert!(path.is_relative() && !path.to_string_lossy().contains(".."), "{path:?}");
+            let inside = path.components().all(|part| matches!(part, Component::Normal(_)));
+            assert!(inside, "{}", path.display());
         }
         assert!(!pipeline.spec.source.url.starts_with(['-']), "git would take it for an option");
     }

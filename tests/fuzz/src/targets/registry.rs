@@ -118,7 +118,7 @@ fn requests(input: &[u8]) -> Reached {
             String::from_utf8_lossy(answer.body())
         );
         if let Some(found) = answer.headers().get("location").and_then(|l| l.to_str().ok()) {
-            location = found.to_owned();
+            found.clone_into(&mut location);
         }
         let code = String::from_utf8_lossy(answer.body());
         let code = code.split('"').nth(5).unwrap_or("").to_owned();
