@@ -12,7 +12,7 @@ use pitlane_release::Policy;
 use crate::common::{bin, json, repository, run};
 
 /// Who may use whom among the workspace's crates; everything else is refused.
-const ARROWS: [(&str, &[&str]); 7] = [
+const ARROWS: [(&str, &[&str]); 9] = [
     ("pitlane-release", &[]),
     ("pitlane-fetch", &["pitlane-release"]),
     ("pitlane-pipeline", &["pitlane-fetch", "pitlane-release"]),
@@ -21,6 +21,18 @@ const ARROWS: [(&str, &[&str]); 7] = [
     ("pitlane-twin", &["pitlane-release"]),
     // Judges nothing of ours by our own code.
     ("pitlane-sigstore-lab", &[]),
+    // Every parser of strangers' bytes, wherever it is; nobody uses this crate.
+    (
+        "pitlane-fuzz",
+        &[
+            "pitlane-car",
+            "pitlane-fetch",
+            "pitlane-pipeline",
+            "pitlane-release",
+            "pitlane-twin",
+            "pitlane-verifier",
+        ],
+    ),
 ];
 /// What would bring I/O, clocks or an executor into the decisions.
 const NOT_IN_RELEASE: [&str; 8] =

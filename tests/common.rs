@@ -4,6 +4,7 @@ pub(crate) mod admission;
 pub(crate) mod docker;
 pub(crate) mod http;
 pub(crate) mod lane;
+pub(crate) mod legacy;
 pub(crate) mod sigstore;
 pub(crate) mod store;
 

@@ -28,7 +28,11 @@ mod peers_git;
 #[cfg(test)]
 mod peers_gym;
 #[cfg(test)]
+mod peers_interop;
+#[cfg(test)]
 mod peers_keyless;
+#[cfg(test)]
+mod peers_python;
 #[cfg(test)]
 mod peers_registry;
 #[cfg(test)]
