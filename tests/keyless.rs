@@ -248,7 +248,7 @@ fn statements_are_sealed_with_the_token_of_the_hour() {
             instance.token(&instance.lab.token(&subject));
             // A lane's steps move between threads.
             let sealed = boxed(signer.seal(&payload)).await.unwrap();
-            let expect = Expect::Identity(Identity::exact(name(&subject), instance.issuer()));
+            let expect = Expect::identity(Identity::exact(name(&subject), instance.issuer()));
             let about = About::Digest(Digest::of("a model"));
             let verified = verify(&sealed.bytes, about, &expect, &root).answer.unwrap();
             let Content::Statement { payload: found, .. } = verified.content() else {

@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     model::Contract,
     prove,
-    sign::{CommandOptions, KeySource},
+    sign::{CommandOptions, KeySource, keyless::Keyless},
 };
 
 /// Largest pipeline file read (bytes).
@@ -85,6 +85,10 @@ pub struct Spec {
     /// is this pipeline's own.
     #[serde(default)]
     pub policy_keys: BTreeMap<String, PathBuf>,
+    /// Name → `trusted_root.json`, for trusted roots that the policy names; `default` is for a
+    /// policy that names none. When absent, those of `sign.keyless`, else the public-good one's.
+    #[serde(default)]
+    pub policy_trusted_roots: BTreeMap<String, PathBuf>,
     /// The GitOps repository; nothing is promoted when absent.
     #[serde(default)]
     pub promote: Option<Promote>,
@@ -184,6 +188,9 @@ pub struct Sign {
     /// How `command` is called.
     #[serde(default)]
     pub command_options: CommandOptions,
+    /// No key at all: a new one for each signature, certified for an identity; instead of `key`.
+    #[serde(default)]
+    pub keyless: Option<Keyless>,
     /// Another key for laps; the same when absent.
     #[serde(default)]
     pub laps: Option<KeySource>,
@@ -211,14 +218,16 @@ impl Sign {
             command: self.command.clone(),
             public_key: self.public_key.clone(),
             command_options: self.command_options.clone(),
+            keyless: self.keyless.clone(),
         }
     }
 
     /// Puts another release key in its place.
     pub fn set_source(&mut self, source: KeySource) {
-        let KeySource { key, password_file, command, public_key, command_options } = source;
+        let KeySource { key, password_file, command, public_key, command_options, keyless } = source;
         (self.key, self.password_file, self.command) = (key, password_file, command);
         (self.public_key, self.command_options) = (public_key, command_options);
+        self.keyless = keyless;
     }
 }
 
@@ -305,8 +314,12 @@ impl Pipeline {
             laps.rebase(dir);
             laps.kind().context("field `spec.sign.laps`")?;
         }
+        if spec.sign.keyless.is_some() && spec.sign.sig_tags {
+            bail!("field `spec.sign.sigTags`: they are signed with a key, and `keyless` has none");
+        }
         join(&mut spec.policy);
         spec.policy_keys.values_mut().for_each(join);
+        spec.policy_trusted_roots.values_mut().for_each(join);
         spec.platforms.sort();
         spec.platforms.dedup();
         if spec.platforms.is_empty() {

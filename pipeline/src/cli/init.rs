@@ -124,7 +124,7 @@ mod tests {
         let pipeline = crate::config::Pipeline::load(&file).unwrap();
         let ready = crate::steps::Ready::open(pipeline).await.unwrap();
         assert!(ready.policy.drive.is_some());
-        assert_eq!(ready.policy.keys().next().unwrap().id(), ready.signer.public().id());
+        assert_eq!(ready.policy.keys().next().unwrap().id(), ready.signer.public().unwrap().id());
         assert!(run(&args).is_err(), "keys are never replaced");
     }
 }

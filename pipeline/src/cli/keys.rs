@@ -92,12 +92,13 @@ pub(super) fn run(args: Args) -> anyhow::Result<()> {
             let signer = Signer::from_pkcs8(&der).with_context(|| key.display().to_string())?;
             signer.try_out()?;
             let private_pem = keyfile::encrypt(&der, &password(password_file.as_deref())?)?;
-            let public_pem = signer.public_pem();
+            let public_pem = signer.public_pem().context("it has no public half")?;
             write_pair(&out, &name, &keyfile::NewKey { private_pem, public_pem })
         }
         Command::Public { key, password_file } => {
             let signer = Signer::open(&key, password_file.as_deref())?;
-            Ok(write!(std::io::stdout(), "{}", signer.public_pem())?)
+            let public = signer.public_pem().context("it has no public half")?;
+            Ok(write!(std::io::stdout(), "{public}")?)
         }
     }
 }

@@ -11,7 +11,7 @@ use std::{
 
 use anyhow::{Context as _, bail};
 use clap::Subcommand;
-use pitlane_release::yaml;
+use pitlane_release::{key::PublicKey, yaml};
 use schemars::JsonSchema;
 use serde::Deserialize;
 use tokio::{
@@ -186,7 +186,7 @@ pub(super) async fn check(args: ConfigArgs) -> anyhow::Result<()> {
             }
             found.push(serde_json::json!({
                 "file": pipeline, "pipeline": ready.pipeline.name, "ok": true,
-                "key": ready.signer.public().id(), "policy": ready.policy.name,
+                "key": ready.signer.public().map(PublicKey::id), "policy": ready.policy.name,
                 "sign": shown(&ready.signer)?,
                 "laps": ready.lap_signer.as_ref().map(shown).transpose()?,
             }));
@@ -199,7 +199,8 @@ pub(super) async fn check(args: ConfigArgs) -> anyhow::Result<()> {
 fn shown(signer: &Signer) -> anyhow::Result<serde_json::Value> {
     signer.try_out()?;
     Ok(serde_json::json!({
-        "by": signer.kind(), "algorithm": signer.algorithm().name(), "key": signer.public().id(),
+        "by": signer.kind(), "algorithm": signer.algorithm().map(Algorithm::name),
+        "key": signer.public().map(PublicKey::id),
     }))
 }
 

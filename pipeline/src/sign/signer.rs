@@ -1,14 +1,17 @@
-//! `Signer`: signs statements, by a key in memory or by a program that has one.
+//! `Signer`: signs statements, by a key in memory, by a program that has one, or without a key to
+//! keep.
 
 use std::path::Path;
 
-use anyhow::Context as _;
+use anyhow::{Context as _, bail};
 use pitlane_release::{bundle, key::PublicKey};
+use tokio::runtime::{Builder, Handle, RuntimeFlavor};
 
 use super::{
     algorithm::Algorithm,
     external::External,
     held::Held,
+    keyless::KeylessSigner,
     private_key,
     source::{KeySource, Kind},
 };
@@ -21,8 +24,8 @@ const TRIAL: &[u8] = b"pitlane: is this signer there?\n";
 /// purpose.
 pub struct Signer {
     with: With,
-    algorithm: Algorithm,
-    public: PublicKey,
+    /// The key's kind and public half, when there is one key.
+    key: Option<(Algorithm, PublicKey)>,
 }
 
 /// Who has the key.
@@ -31,11 +34,14 @@ enum With {
     Held(Held),
     /// A program.
     External(Box<External>),
+    /// Nobody: each signature has a key of its own, with a certificate.
+    Keyless(Box<KeylessSigner>),
 }
 
 impl std::fmt::Debug for Signer {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Signer({}, {})", self.kind(), self.public.id())
+        let id = self.public().map(|key| key.id().to_string()).unwrap_or_default();
+        write!(f, "Signer({} {id})", self.kind())
     }
 }
 
@@ -51,6 +57,10 @@ impl Signer {
         let (argv, public) = match source.kind()? {
             Kind::File(key, password) => return Self::open(key, password),
             Kind::Command(argv, public) => (argv, public),
+            Kind::Keyless(files) => {
+                let signer = KeylessSigner::open(files).context("field `keyless`")?;
+                return Ok(Self { with: With::Keyless(Box::new(signer)), key: None });
+            }
         };
         let external = External::open(argv, public, &source.command_options, dir)?;
         Self::new(With::External(Box::new(external)))
@@ -64,31 +74,33 @@ impl Signer {
     fn new(with: With) -> anyhow::Result<Self> {
         let public = match &with {
             With::Held(held) => held.public()?,
-            With::External(external) => PublicKey::from_spki(external.public().spki())?,
+            With::External(external) => external.public().clone(),
+            With::Keyless(_) => return Ok(Self { with, key: None }),
         };
-        Ok(Self { algorithm: Algorithm::of_public(public.spki())?, with, public })
+        Ok(Self { key: Some((Algorithm::of_public(public.spki())?, public)), with })
     }
 
-    /// The public half.
-    pub const fn public(&self) -> &PublicKey {
-        &self.public
+    /// The public half; keyless signatures have none that lasts.
+    pub fn public(&self) -> Option<&PublicKey> {
+        self.key.as_ref().map(|(_, public)| public)
     }
 
     /// The public half as cosign writes it: PEM with plain line ends.
-    pub fn public_pem(&self) -> String {
-        self.public.to_pem().replace('\r', "").trim_end().to_owned() + "\n"
+    pub fn public_pem(&self) -> Option<String> {
+        self.public().map(|key| key.to_pem().replace('\r', "").trim_end().to_owned() + "\n")
     }
 
     /// The kind of key.
-    pub const fn algorithm(&self) -> Algorithm {
-        self.algorithm
+    pub fn algorithm(&self) -> Option<Algorithm> {
+        self.key.as_ref().map(|(algorithm, _)| *algorithm)
     }
 
-    /// `key` or `command`, as in pipeline files.
+    /// `key`, `command` or `keyless`, as in pipeline files.
     pub const fn kind(&self) -> &'static str {
         match self.with {
             With::Held(_) => "key",
             With::External(_) => "command",
+            With::Keyless(_) => "keyless",
         }
     }
 
@@ -99,20 +111,47 @@ impl Signer {
         let signature = match &self.with {
             With::Held(held) => held.sign(message)?,
             With::External(external) => external.sign(message)?,
+            With::Keyless(_) => bail!("keyless signatures come in bundles alone"),
         };
         // A fault in a computation must not leave this machine as a signature, either.
-        anyhow::ensure!(self.public.verifies(message, &signature), "the signature does not verify");
+        let verifies = self.public().is_some_and(|public| public.verifies(message, &signature));
+        anyhow::ensure!(verifies, "the signature does not verify");
         Ok(signature)
     }
 
-    /// Signs something meaningless, to see that it can.
+    /// Signs something meaningless, to see that it can. Without a key that would write into a
+    /// public log, so there the services were looked at when it was opened.
     pub fn try_out(&self) -> anyhow::Result<()> {
-        self.sign(TRIAL).map(drop)
+        match self.with {
+            With::Keyless(_) => Ok(()),
+            With::Held(_) | With::External(_) => self.sign(TRIAL).map(drop),
+        }
     }
 
     /// Seals a statement into a sigstore bundle.
     pub fn seal(&self, statement: &impl serde::Serialize) -> anyhow::Result<Vec<u8>> {
         let payload = serde_json::to_vec(statement)?;
-        bundle::seal(&payload, &self.public.hint(), |pae| self.sign(pae))
+        match (&self.with, self.public()) {
+            (With::Keyless(signer), _) => Ok(wait(signer.seal(&payload))??.bytes),
+            (_, Some(public)) => bundle::seal(&payload, &public.hint(), |pae| self.sign(pae)),
+            (_, None) => bail!("a signer without a key"),
+        }
+    }
+}
+
+/// Waits for answers of the network in the middle of a plain call: the other threads of the
+/// runtime go on. Without such a runtime, on a thread of its own.
+fn wait<F: Future<Output: Send> + Send>(work: F) -> anyhow::Result<F::Output> {
+    match Handle::try_current() {
+        Ok(handle) if handle.runtime_flavor() == RuntimeFlavor::MultiThread => {
+            Ok(tokio::task::block_in_place(|| handle.block_on(work)))
+        }
+        _ => std::thread::scope(|scope| {
+            let thread = scope.spawn(|| {
+                let runtime = Builder::new_current_thread().enable_all().build()?;
+                anyhow::Ok(runtime.block_on(work))
+            });
+            thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+        }),
     }
 }

@@ -10,6 +10,8 @@ use anyhow::bail;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::keyless::Keyless;
+
 /// Longest that a signer may take (seconds).
 const MAX_SECONDS: u16 = 300;
 /// What the program itself puts into a signer's environment begins so.
@@ -29,6 +31,8 @@ pub struct KeySource {
     pub public_key: Option<PathBuf>,
     /// How `command` is called.
     pub command_options: CommandOptions,
+    /// No key at all: a new one each time, certified for an identity; instead of `key`.
+    pub keyless: Option<Keyless>,
 }
 
 /// How a signer's program is called.
@@ -69,18 +73,27 @@ pub enum Input {
     Digest,
 }
 
-/// A source, of one of the two kinds.
+/// A source, of one of its kinds.
 #[derive(Clone, Copy, Debug)]
 pub enum Kind<'a> {
     /// A file and its password's file.
     File(&'a Path, Option<&'a Path>),
     /// Program and arguments, and the public key.
     Command(&'a [String], &'a Path),
+    /// A key for each signature, certified.
+    Keyless(&'a Keyless),
 }
 
 impl KeySource {
     /// The source as one of its kinds; refuses halves and mixtures.
     pub fn kind(&self) -> anyhow::Result<Kind<'_>> {
+        if let Some(keyless) = &self.keyless {
+            let without = Self { keyless: None, ..self.clone() };
+            return match without.kind() {
+                Err(_) if without.is_empty() => Ok(Kind::Keyless(keyless)),
+                _ => bail!("`keyless` stands alone: there is no key, command or password then"),
+            };
+        }
         match (&self.key, &self.command, &self.public_key) {
             (Some(key), None, None) => {
                 if self.command_options != CommandOptions::default() {
@@ -105,6 +118,13 @@ impl KeySource {
         }
     }
 
+    fn is_empty(&self) -> bool {
+        let files = [&self.key, &self.password_file, &self.public_key];
+        files.into_iter().all(Option::is_none)
+            && self.command.is_none()
+            && self.command_options == CommandOptions::default()
+    }
+
     /// Makes its paths absolute: they are relative to `dir`. So is a program with a `/` in its
     /// name; others are looked up in `PATH`.
     pub(crate) fn rebase(&mut self, dir: &Path) {
@@ -113,6 +133,10 @@ impl KeySource {
         self.password_file.iter_mut().for_each(join);
         self.public_key.iter_mut().for_each(join);
         self.command_options.secret_env.values_mut().for_each(join);
+        if let Some(keyless) = &mut self.keyless {
+            let files = [&mut keyless.signing_config, &mut keyless.trusted_root];
+            files.into_iter().chain([&mut keyless.token_file]).flatten().for_each(join);
+        }
         if let Some(program) = self.command.as_mut().and_then(|argv| argv.first_mut())
             && program.contains('/')
         {
@@ -164,6 +188,9 @@ mod tests {
             ("{key: a, publicKey: c}", "publicKey"),
             ("{key: a, commandOptions: {input: digest}}", "commandOptions"),
             ("{command: [b], publicKey: c, passwordFile: d}", "secretEnv"),
+            ("{keyless: {}, key: a}", "stands alone"),
+            ("{keyless: {}, command: [b], publicKey: c}", "stands alone"),
+            ("{keyless: {}, passwordFile: c}", "stands alone"),
             ("{command: [b], publicKey: c, commandOptions: {timeoutSeconds: 0}}", "timeoutSeconds"),
             ("{command: [b], publicKey: c, commandOptions: {timeoutSeconds: 301}}", "301"),
             ("{command: [b], publicKey: c, commandOptions: {env: {'A=B': x}}}", "A=B"),

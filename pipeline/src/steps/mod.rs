@@ -55,7 +55,14 @@ impl Ready {
         let laps = spec.sign.laps.as_ref().map(|source| Signer::of(source, dir));
         let lap_signer = laps.transpose().context("field `spec.sign.laps`")?;
         let pusher = Pusher::new(&spec.registry).await?;
-        let policy = policy_keys::read(&spec.policy, &spec.policy_keys, signer.public())?;
+        let own_root = spec.sign.keyless.as_ref().and_then(|keyless| keyless.trusted_root.as_ref());
+        let names = policy_keys::Names {
+            keys: &spec.policy_keys,
+            own: signer.public(),
+            roots: &spec.policy_trusted_roots,
+            own_root: own_root.map(PathBuf::as_path),
+        };
+        let policy = policy_keys::read(&spec.policy, &names)?;
         Ok(Self { pipeline, signer, lap_signer, pusher, policy })
     }
 

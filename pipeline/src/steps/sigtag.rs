@@ -23,12 +23,13 @@ impl Context<'_> {
         let (pusher, signer) = (&self.ready.pusher, &self.ready.signer);
         let (tag, payload) = (sigtag::tag(subject), sigtag::payload(pusher.repository(), subject));
         let shown = format!("{}:{tag}", pusher.repository());
+        let public = signer.public().context("a `.sig` tag is signed with a key")?;
         let _one = pusher.alone().await;
         let mut signature = None;
         for _ in 0..TRIES {
             let found = self.read_sig_tag(&tag).await;
             let found = found.with_context(|| format!("{shown} cannot be added to; look at it"))?;
-            if found.has(&payload, |theirs| signer.public().verifies(&payload, theirs)) {
+            if found.has(&payload, |theirs| public.verifies(&payload, theirs)) {
                 return Ok(());
             }
             let ours = match &signature {

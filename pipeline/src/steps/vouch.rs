@@ -108,7 +108,10 @@ impl Context<'_> {
         if wanted.contains(&Attest::ModelSignature) {
             let seal = || {
                 let bundle = signer.seal(&facts.model_signature(&card()?))?;
-                model_signing::with_hint(&bundle, signer.public())
+                match signer.public() {
+                    Some(key) => model_signing::with_hint(&bundle, key),
+                    None => Ok(bundle),
+                }
             };
             let bundle = self.once("model.sig", seal)?;
             // It speaks of the files, whatever image they are in.

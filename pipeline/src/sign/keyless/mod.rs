@@ -147,7 +147,7 @@ impl KeylessSigner {
         let (san, issuer) = (leaf.san, leaf.issuer);
         let bytes = bundle::assemble(leaf.der, signed, stamps, entries)?;
         let subject = content.subject();
-        let expect = Expect::Identity(Identity::exact(&san, &issuer));
+        let expect = Expect::identity(Identity::exact(&san, &issuer));
         match verify(&bytes, Subject::Digest(subject), &expect, &self.root).answer {
             Ok(_) => Ok(SealedBundle { bytes, san, issuer, subject, log_indexes }),
             Err(refusal) => Err(KeylessError::NotAdmitted(refusal)),

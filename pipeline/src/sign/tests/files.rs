@@ -42,14 +42,14 @@ fn every_format_gives_the_same_key() {
     let password = folder.write("password", "correct horse\n");
     for algorithm in ALL {
         let der = fresh(algorithm);
-        let id = Signer::from_pkcs8(&der).unwrap().public().id();
+        let id = Signer::from_pkcs8(&der).unwrap().public().unwrap().id();
         let plain = folder.write("plain", &pem("PRIVATE KEY", &der));
         let sealed = folder.write("sealed", &encrypted(&der, "correct horse"));
         let cosign = keyfile::encrypt(&der, "correct horse").unwrap();
         let cosign = folder.write("cosign", &cosign);
-        assert_eq!(Signer::open(&plain, None).unwrap().public().id(), id);
+        assert_eq!(Signer::open(&plain, None).unwrap().public().unwrap().id(), id);
         for file in [&plain, &sealed, &cosign] {
-            assert_eq!(Signer::open(file, Some(&password)).unwrap().public().id(), id, "{file:?}");
+            assert_eq!(Signer::open(file, Some(&password)).unwrap().public().unwrap().id(), id, "{file:?}");
         }
     }
 }
@@ -60,7 +60,7 @@ fn files_that_must_not_be_used_are_refused() {
     let right = folder.write("right", "right");
     let wrong = folder.write("wrong", "wrong");
     let der = fresh(Algorithm::EcdsaP256);
-    let public = Signer::from_pkcs8(&der).unwrap().public().to_pem();
+    let public = Signer::from_pkcs8(&der).unwrap().public().unwrap().to_pem();
     let sealed = encrypted(&der, "right");
     for (name, text, password, want) in [
         ("cosign", keyfile::encrypt(&der, "right").unwrap(), &wrong, "wrong password"),

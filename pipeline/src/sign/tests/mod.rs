@@ -51,14 +51,14 @@ fn every_kind_of_key_signs_and_nobody_else_verifies() {
         let other = Signer::from_pkcs8(&fresh(algorithm)).unwrap();
         assert_eq!((signer.algorithm(), signer.kind()), (algorithm, "key"));
         let signature = signer.sign(b"message").unwrap();
-        assert!(signer.public().verifies(b"message", &signature));
-        assert!(!signer.public().verifies(b"massage", &signature));
-        assert!(!other.public().verifies(b"message", &signature));
+        assert!(signer.public().unwrap().verifies(b"message", &signature));
+        assert!(!signer.public().unwrap().verifies(b"massage", &signature));
+        assert!(!other.public().unwrap().verifies(b"message", &signature));
         let bundle = signer.seal(&serde_json::json!({ "a": 1 })).unwrap();
         let bundle = pitlane_release::bundle::Bundle::parse(&bundle).unwrap();
         use pitlane_release::bundle::Signed;
-        assert_eq!(bundle.verify([signer.public()]), Signed::By(signer.public(), b"{\"a\":1}"));
-        assert_eq!(bundle.verify([other.public()]), Signed::ByNobodyKnown);
+        assert_eq!(bundle.verify([signer.public().unwrap()]), Signed::By(signer.public().unwrap(), b"{\"a\":1}"));
+        assert_eq!(bundle.verify([other.public().unwrap()]), Signed::ByNobodyKnown);
     }
 }
 

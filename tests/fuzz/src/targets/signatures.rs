@@ -8,7 +8,7 @@ use pitlane_release::{
     key::PublicKey,
     lap::{LAP, Lap},
     provenance::{PROVENANCE, Provenance},
-    sigstore::{Expect, Identity, LogRule, Subject, TrustRoot, verify},
+    sigstore::{Expect, Identity, Subject, TrustRoot, Witness, verify},
     statement::{ReleaseStatement, Statement},
 };
 use sigstore_crypto::KeyPair;
@@ -152,10 +152,10 @@ const ARTIFACT: &str = "sha256:a0cfc71271d6e278e57cd332ff957c3f7043fdda354c4cbb1
 fn verify_bundle(input: &[u8]) -> Reached {
     static ROOT: LazyLock<TrustRoot> = LazyLock::new(|| TrustRoot::public_good().unwrap());
     static BY_IDENTITY: LazyLock<Expect> =
-        LazyLock::new(|| Expect::Identity(Identity::exact(IDENTITY, ISSUER)));
+        LazyLock::new(|| Expect::identity(Identity::exact(IDENTITY, ISSUER)));
     static BY_KEY: LazyLock<Expect> = LazyLock::new(|| Expect::Key {
         key: PublicKey::from_spki(SIGNER.key.spki()).unwrap(),
-        log: LogRule::Optional,
+        witness: Witness::NONE,
     });
     let input = template::fill(input, &material);
     let subject = Digest::from_bytes([0x22; 32]);
