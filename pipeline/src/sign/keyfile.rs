@@ -71,7 +71,7 @@ pub fn generate(password: &str) -> anyhow::Result<NewKey> {
 fn derive(password: &str, salt: &[u8], n: u32) -> anyhow::Result<Zeroizing<[u8; 32]>> {
     let log_n = u8::try_from(n.ilog2())?;
     let params =
-        scrypt::Params::new(log_n, 8, 1, 32).map_err(|error| anyhow::anyhow!("scrypt: {error}"))?;
+        scrypt::Params::new(log_n, 8, 1).map_err(|error| anyhow::anyhow!("scrypt: {error}"))?;
     let mut key = Zeroizing::new([0; 32]);
     scrypt::scrypt(password.as_bytes(), salt, &params, key.as_mut())
         .map_err(|error| anyhow::anyhow!("scrypt: {error}"))?;
