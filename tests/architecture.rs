@@ -12,7 +12,7 @@ use pitlane_release::Policy;
 use crate::common::{bin, json, repository, run};
 
 /// Who may use whom among the workspace's crates; everything else is refused.
-const ARROWS: [(&str, &[&str]); 9] = [
+const ARROWS: [(&str, &[&str]); 8] = [
     ("pitlane-release", &[]),
     ("pitlane-fetch", &["pitlane-release"]),
     ("pitlane-pipeline", &["pitlane-fetch", "pitlane-release"]),

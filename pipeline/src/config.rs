@@ -224,7 +224,8 @@ impl Sign {
 
     /// Puts another release key in its place.
     pub fn set_source(&mut self, source: KeySource) {
-        let KeySource { key, password_file, command, public_key, command_options, keyless } = source;
+        let KeySource { key, password_file, command, public_key, command_options, keyless } =
+            source;
         (self.key, self.password_file, self.command) = (key, password_file, command);
         (self.public_key, self.command_options) = (public_key, command_options);
         self.keyless = keyless;

@@ -57,7 +57,9 @@ impl Keys {
     /// The files, so that who keeps policies in memory can see them change.
     pub fn files(&self) -> impl Iterator<Item = &Path> {
         let all = [&self.keys, &self.roots];
-        all.into_iter().flat_map(|files| files.named.values().chain(&files.any)).map(PathBuf::as_path)
+        all.into_iter()
+            .flat_map(|files| files.named.values().chain(&files.any))
+            .map(PathBuf::as_path)
     }
 
     /// Reads a policy with these.

@@ -27,7 +27,7 @@ use crate::{
         ApiState, Executor, ExecutorConfig, Intake, LocalModels, Route, Routes, Secrets, Store,
         Token, listen, secret::create_random,
     },
-    sign::Signer,
+    sign::{Algorithm, Signer},
     steps::{LocalLane, Ready, Tools, highest_counter},
 };
 

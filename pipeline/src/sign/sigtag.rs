@@ -9,32 +9,18 @@ use base64::{Engine as _, engine::general_purpose::STANDARD};
 use pitlane_release::{
     Digest, Repository,
     oci::{CONFIG, DOCKER_MANIFEST, Descriptor, MANIFEST, MAX_MANIFEST},
+    simple::{SIMPLE_SIGNING, SimpleSigning},
 };
 use serde_json::{Value, json};
 
-/// Media type of a signed payload.
-pub const SIMPLE_SIGNING: &str = "application/vnd.dev.cosign.simplesigning.v1+json";
 /// The annotation that holds a signature.
 const SIGNATURE: &str = "dev.cosignproject.cosign/signature";
 /// The date in a config that says nothing.
 const NEVER: &str = "0001-01-01T00:00:00Z";
 
-/// The tag for signatures of a manifest.
-pub fn tag(digest: &Digest) -> String {
-    format!("sha256-{}.sig", digest.hex())
-}
-
 /// What is signed: that this manifest is this repository's.
-pub fn payload(repository: &Repository, digest: &Digest) -> Vec<u8> {
-    let payload = json!({
-        "critical": {
-            "identity": { "docker-reference": repository },
-            "image": { "docker-manifest-digest": digest },
-            "type": "cosign container image signature",
-        },
-        "optional": null,
-    });
-    payload.to_string().into_bytes()
+pub fn payload(repository: &Repository, digest: &Digest) -> anyhow::Result<Vec<u8>> {
+    Ok(serde_json::to_vec(&SimpleSigning::of(repository, *digest))?)
 }
 
 /// What stands under a `.sig` tag. Kept as JSON, so that fields which nobody here knows stay.
@@ -141,14 +127,15 @@ mod tests {
         let digest: Digest = IMAGE.parse().unwrap();
         // Digest and size that cosign 3.1.1 wrote for this image in this repository.
         let theirs = "sha256:eff0ba56e6499d0a094dbe785a328ed5f6b2e8c5338193047da33973a4e2413e";
-        let ours = payload(&repository(), &digest);
+        let ours = payload(&repository(), &digest).unwrap();
         assert_eq!((Digest::of(&ours).to_string().as_str(), ours.len()), (theirs, 238));
-        assert_eq!(tag(&digest), format!("{}.sig", IMAGE.replace(':', "-")));
+        let tag = pitlane_release::simple::tag(&digest, "sig");
+        assert_eq!(tag, format!("{}.sig", IMAGE.replace(':', "-")));
     }
 
     #[test]
     fn a_signature_is_added_and_nothing_of_others_is_lost() {
-        let payload = payload(&repository(), &IMAGE.parse().unwrap());
+        let payload = payload(&repository(), &IMAGE.parse().unwrap()).unwrap();
         let first = SigTag::default().with(&payload, b"theirs").unwrap();
         let mut foreign: Value = serde_json::from_slice(&first.manifest).unwrap();
         foreign["annotations"] = json!({ "org.example/kept": "yes" });

@@ -121,7 +121,8 @@ spec:
         };
         let (mine, theirs) = (own.public().unwrap().id(), laps.public().unwrap().id());
         assert_eq!(ids(&BTreeMap::new()).unwrap(), [mine, mine]);
-        let mut keys = BTreeMap::from([("laps".into(), at("laps.pub", &laps.public().unwrap().to_pem()))]);
+        let mut keys =
+            BTreeMap::from([("laps".into(), at("laps.pub", &laps.public().unwrap().to_pem()))]);
         let error = ids(&keys).unwrap_err().to_string();
         assert!(error.contains("`release`") && error.contains("policyKeys"), "{error}");
         keys.insert("release".into(), at("own.pub", &own.public().unwrap().to_pem()));

@@ -5,12 +5,13 @@ use pitlane_fetch::FetchError;
 use pitlane_release::{
     Digest,
     oci::{CONFIG, MAX_CONFIG},
+    simple::{self, SIMPLE_SIGNING},
 };
 
 use super::Context;
 use crate::{
     assemble::Blob,
-    sign::sigtag::{self, SIMPLE_SIGNING, SigTag},
+    sign::sigtag::{self, SigTag},
 };
 
 /// How often a tag is read and written when others write it, too. Registries have no
@@ -21,7 +22,8 @@ impl Context<'_> {
     /// Adds this pipeline's signature to the `.sig` tag of a manifest, unless it is there.
     pub(super) async fn sig_tag(&self, subject: &Digest) -> anyhow::Result<()> {
         let (pusher, signer) = (&self.ready.pusher, &self.ready.signer);
-        let (tag, payload) = (sigtag::tag(subject), sigtag::payload(pusher.repository(), subject));
+        let tag = simple::tag(subject, simple::SIG);
+        let payload = sigtag::payload(pusher.repository(), subject)?;
         let shown = format!("{}:{tag}", pusher.repository());
         let public = signer.public().context("a `.sig` tag is signed with a key")?;
         let _one = pusher.alone().await;

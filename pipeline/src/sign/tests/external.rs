@@ -121,7 +121,7 @@ fn it_gets_what_is_written_down_and_nothing_else() {
     let signer = bench.signer("cat > input; env > seen; cat answer", options.clone()).unwrap();
     assert_eq!(signer.kind(), "command");
     signer.sign(MESSAGE).unwrap();
-    let hash = signer.algorithm().hash().unwrap();
+    let hash = signer.algorithm().unwrap().hash().unwrap();
     assert_eq!(fs::read(bench.path().join("input")).unwrap(), hash.of(MESSAGE));
     let seen = fs::read_to_string(bench.path().join("seen")).unwrap();
     let mut seen: Vec<&str> = seen

@@ -49,7 +49,11 @@ fn every_format_gives_the_same_key() {
         let cosign = folder.write("cosign", &cosign);
         assert_eq!(Signer::open(&plain, None).unwrap().public().unwrap().id(), id);
         for file in [&plain, &sealed, &cosign] {
-            assert_eq!(Signer::open(file, Some(&password)).unwrap().public().unwrap().id(), id, "{file:?}");
+            assert_eq!(
+                Signer::open(file, Some(&password)).unwrap().public().unwrap().id(),
+                id,
+                "{file:?}"
+            );
         }
     }
 }
