@@ -107,8 +107,8 @@ pub(super) fn check(
         if let Some(why) = drives.iter().find_map(|drive| suffices(drive, want).err()) {
             return Err(fail(format!("{track}: {why}")));
         }
-        let driven = |seed: &&u64| drives.iter().any(|drive| drive.seed == **seed);
-        if let Some(seed) = want.seeds.iter().find(|seed| !driven(seed)) {
+        let with = |seed: &&u64| drives.iter().any(|drive| drive.seed == **seed);
+        if let Some(seed) = want.seeds.iter().find(|seed| !with(seed)) {
             return Err(fail(format!("{track}: nobody drove it with seed {seed}")));
         }
     }
@@ -120,16 +120,14 @@ pub(super) fn check(
 
 /// What is asked of laps, for people.
 fn asked(want: &LapRules) -> String {
-    let mut text = format!("{} laps on {}", want.min_laps, want.tracks.join(" and "));
-    if !want.seeds.is_empty() {
-        let seeds: Vec<String> = want.seeds.iter().map(u64::to_string).collect();
-        text += &format!(", seeds {}", seeds.join(", "));
-    }
+    let laps = format!("{} laps on {}", want.min_laps, want.tracks.join(" and "));
+    let seeds: Vec<String> = want.seeds.iter().map(u64::to_string).collect();
+    let seeds =
+        if seeds.is_empty() { String::new() } else { format!(", seeds {}", seeds.join(", ")) };
     match want.max_abs_cte_m {
-        Some(limit) => text += &format!(", within {limit} m"),
-        None => text += ", on the road",
+        Some(limit) => format!("{laps}{seeds}, within {limit} m"),
+        None => format!("{laps}{seeds}, on the road"),
     }
-    text
 }
 
 /// Further evidence: named, signed, and about this very image.

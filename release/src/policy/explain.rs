@@ -1,5 +1,7 @@
 //! A policy in plain words, for people who did not write it.
 
+use std::fmt::Write as _;
+
 use super::{Authority, AuthorityRule, DriveRules, Formats, LapRules, Mode, Policy};
 
 /// What the policy asks for, a line each.
@@ -116,18 +118,18 @@ fn laps(policy: &Policy, laps: &LapRules) -> String {
     let mut text =
         format!("drove {} laps or more on {}", laps.min_laps, laps.tracks.join(" and on "));
     if let Some(limit) = laps.max_abs_cte_m {
-        text += &format!(", never further than {limit} m from the centre line");
+        let _ = write!(text, ", never further than {limit} m from the centre line");
     }
     if let Some(limit) = laps.max_mean_abs_cte_m {
-        text += &format!(", {limit} m in the mean");
+        let _ = write!(text, ", {limit} m in the mean");
     }
     if !laps.seeds.is_empty() {
         let seeds: Vec<String> = laps.seeds.iter().map(u64::to_string).collect();
-        text += &format!(", with each of the seeds {}", seeds.join(", "));
+        let _ = write!(text, ", with each of the seeds {}", seeds.join(", "));
     }
     if !policy.lap_authorities.is_empty() {
         let who: Vec<String> = policy.lap_authorities.iter().map(authority).collect();
-        text += &format!("; laps are signed by {}", who.join(" or "));
+        let _ = write!(text, "; laps are signed by {}", who.join(" or "));
     }
     text
 }

@@ -34,12 +34,11 @@ pub fn lint(policy: &Policy) -> Vec<Lint> {
     }
     authorities(&policy.authorities, "spec.authorities", &mut found);
     authorities(&policy.lap_authorities, "drive.laps.authorities", &mut found);
-    match &policy.drive {
-        Some(rules) => drive(policy, rules, &mut found),
-        None => {
-            let what = "without it any signed image is admitted, however old: there is no order";
-            push(&mut found, "no-drive", "drive", what, "add `drive:` for a car");
-        }
+    if let Some(rules) = &policy.drive {
+        drive(policy, rules, &mut found);
+    } else {
+        let what = "without it any signed image is admitted, however old: there is no order";
+        push(&mut found, "no-drive", "drive", what, "add `drive:` for a car");
     }
     found
 }

@@ -228,20 +228,17 @@ impl<'a> Parts<'a> {
             None => "application/vnd.dev.sigstore.bundle+json;version=0.3",
         };
         let mut bundle = json!({ "mediaType": version, "verificationMaterial": material });
-        match envelope {
-            Some(envelope) => {
-                bundle["dsseEnvelope"] = serde_json::to_value(envelope)
-                    .map_err(|error| malformed("envelope", &error))?;
-            }
-            None => {
-                let signature = self.layer.annotations.get(SIGNATURE);
-                let signature = signature.ok_or_else(|| malformed(SIGNATURE, &"not there"))?;
-                let digest = STANDARD.encode(Digest::of(&self.layer.payload).as_bytes());
-                bundle["messageSignature"] = json!({
-                    "messageDigest": { "algorithm": "SHA2_256", "digest": digest },
-                    "signature": signature,
-                });
-            }
+        if let Some(envelope) = envelope {
+            bundle["dsseEnvelope"] =
+                serde_json::to_value(envelope).map_err(|error| malformed("envelope", &error))?;
+        } else {
+            let signature = self.layer.annotations.get(SIGNATURE);
+            let signature = signature.ok_or_else(|| malformed(SIGNATURE, &"not there"))?;
+            let digest = STANDARD.encode(Digest::of(&self.layer.payload).as_bytes());
+            bundle["messageSignature"] = json!({
+                "messageDigest": { "algorithm": "SHA2_256", "digest": digest },
+                "signature": signature,
+            });
         }
         serde_json::to_vec(&bundle).map_err(|error| malformed("bundle", &error))
     }

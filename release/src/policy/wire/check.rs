@@ -31,10 +31,14 @@ const SHORT_TYPES: [(&str, &str); 10] = [
     ("openvex", "https://openvex.dev/ns"),
 ];
 
-/// How names are resolved: keys, and trusted roots.
+/// How a key's name is resolved.
+type KeyOf<'a> = &'a dyn Fn(&str) -> Option<String>;
+/// How a trusted root's name is resolved.
+type RootOf<'a> = &'a dyn Fn(Option<&str>) -> Result<Option<Arc<TrustRoot>>, BundleRefusal>;
+
 struct Names<'a> {
-    key: &'a dyn Fn(&str) -> Option<String>,
-    root: &'a dyn Fn(Option<&str>) -> Result<Option<Arc<TrustRoot>>, BundleRefusal>,
+    key: KeyOf<'a>,
+    root: RootOf<'a>,
 }
 
 impl Names<'_> {
@@ -51,8 +55,8 @@ fn field(field: impl Into<String>, why: impl Into<String>) -> PolicyError {
 impl PolicyFile {
     pub(in crate::policy) fn check(
         mut self,
-        key: &dyn Fn(&str) -> Option<String>,
-        root: &dyn Fn(Option<&str>) -> Result<Option<Arc<TrustRoot>>, BundleRefusal>,
+        key: KeyOf<'_>,
+        root: RootOf<'_>,
     ) -> Result<Policy, PolicyError> {
         let names = Names { key, root };
         if self.metadata.name.is_empty() {
@@ -133,7 +137,7 @@ impl AuthorityFile {
             self.rfc3161timestamp.as_ref().map(|stamp| stamp.trust_root_ref.as_deref());
         let (log, keyless) = (self.ctlog.as_ref(), self.keyless.as_ref());
         let witness = Witness { log: log.is_some(), stamp: stamp_root.is_some() };
-        let named = [
+        let references = [
             keyless.and_then(|keyless| keyless.trust_root_ref.as_deref()),
             log.and_then(|log| log.trust_root_ref.as_deref()),
             stamp_root.flatten(),
@@ -144,7 +148,7 @@ impl AuthorityFile {
             keyless.and_then(|keyless| other_instance(keyless.url.as_deref())),
             log.and_then(|log| other_instance(log.url.as_deref())),
         ];
-        let root_name = one_root(path, named)?.or(addresses.into_iter().flatten().next());
+        let root_name = one_root(path, references)?.or(addresses.into_iter().flatten().next());
         let root_name = root_name.map(str::to_owned);
         let root_name = root_name.as_deref();
         let rule = match (self.key, self.keyless, self.fixed) {
@@ -182,10 +186,13 @@ impl AuthorityFile {
 }
 
 /// One trusted root has the authorities, the logs and the stamps of an instance.
-fn one_root<'a>(path: &str, names: [Option<&'a str>; 3]) -> Result<Option<&'a str>, PolicyError> {
-    let mut named = names.into_iter().flatten();
-    let first = named.next();
-    if named.any(|other| Some(other) != first) {
+fn one_root<'a>(
+    path: &str,
+    references: [Option<&'a str>; 3],
+) -> Result<Option<&'a str>, PolicyError> {
+    let mut roots = references.into_iter().flatten();
+    let first = roots.next();
+    if roots.any(|other| Some(other) != first) {
         let why = "it names several trusted roots: put them into one trusted_root.json";
         return Err(field(path, why));
     }
@@ -257,11 +264,7 @@ impl IdentityFile {
 }
 
 impl KeyFile {
-    fn resolve(
-        self,
-        path: &str,
-        key: &dyn Fn(&str) -> Option<String>,
-    ) -> Result<PublicKey, PolicyError> {
+    fn resolve(self, path: &str, key: KeyOf<'_>) -> Result<PublicKey, PolicyError> {
         let hash = match self.hash_algorithm.as_deref() {
             None => None,
             Some("sha256") => Some(KeyHash::Sha256),
