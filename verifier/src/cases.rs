@@ -72,7 +72,7 @@ impl Cases {
             std::fs::read_to_string(file).with_context(|| format!("{shown}: cannot be read"))?;
         let mut cases: Self = yaml::read(&text, MAX_FILE)
             .with_context(|| format!("{shown}: not a file of cases (docs/policy.md)"))?;
-        cases.dir = file.parent().unwrap_or(Path::new(".")).to_owned();
+        file.parent().unwrap_or(Path::new(".")).clone_into(&mut cases.dir);
         Ok(cases)
     }
 
@@ -110,13 +110,12 @@ impl Cases {
             let found = if policy.covers(&image) { "covered" } else { "not-covered" };
             return Ok(result(found, None));
         }
-        let source = match &case.layout {
-            Some(layout) => Source::Layout(Layout::open(&self.dir.join(layout))?),
-            None => {
-                let plain_http = plain_http.to_vec();
-                let options = RegistryOptions { plain_http, credentials: None };
-                Source::Registry(Registry::new(options)?)
-            }
+        let source = if let Some(layout) = &case.layout {
+            Source::Layout(Layout::open(&self.dir.join(layout))?)
+        } else {
+            let plain_http = plain_http.to_vec();
+            let options = RegistryOptions { plain_http, credentials: None };
+            Source::Registry(Registry::new(options)?)
         };
         let platform = case.platform.or_else(Platform::host).context("say which `platform`")?;
         let evidence = gather(&source, policy, &image, platform).await?;

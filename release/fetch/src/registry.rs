@@ -20,6 +20,9 @@ const DOCUMENT_TIMEOUT: Duration = Duration::from_mins(1);
 /// Largest list of tags or referrers read (bytes).
 const MAX_LIST: u64 = 8 * 1024 * 1024;
 
+/// Most repositories whose Authorization header is remembered; then all are asked for anew.
+const MAX_TOKENS: usize = 256;
+
 const ACCEPT_MANIFEST: &str = "application/vnd.oci.image.index.v1+json, \
     application/vnd.oci.image.manifest.v1+json, \
     application/vnd.docker.distribution.manifest.list.v2+json, \
@@ -134,6 +137,9 @@ impl Registry {
                 return Ok(answer);
             };
             if let Ok(mut tokens) = self.tokens.lock() {
+                if tokens.len() >= MAX_TOKENS {
+                    tokens.clear();
+                }
                 tokens.insert(repository.to_string(), value.clone());
             }
             authorization = Some(value);
