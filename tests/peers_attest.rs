@@ -15,7 +15,7 @@ use pitlane_release::{
 use serde_json::Value;
 
 use crate::common::{
-    Ran, json as parse,
+    json as parse,
     lane::{Lane, lapless, quick},
     peer, repository, run, skip,
 };
