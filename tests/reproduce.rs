@@ -36,8 +36,8 @@ impl Elsewhere {
         copy(&made("target/base/layout"), &base);
         fs::copy(crate::common::bin("pitlane-car"), &amd64).unwrap();
         fs::copy(made("target/arm64/pitlane-car"), &arm64).unwrap();
-        let bare = lane.bare("donkeycar");
-        let from = bare.to_str().unwrap();
+        let origin = lane.bare("donkeycar");
+        let from = origin.to_str().unwrap();
         lane.git(lane.dir.path(), &["clone", "--quiet", from, clone.to_str().unwrap()]);
         Self { lane, image, clone, base, amd64, arm64 }
     }
@@ -65,7 +65,7 @@ impl Elsewhere {
 
 /// The names of what differs: inputs, outputs.
 #[track_caller]
-fn differs(ran: Ran) -> (Vec<String>, Vec<String>) {
+fn differs(ran: &Ran) -> (Vec<String>, Vec<String>) {
     assert_eq!(ran.code, Some(10), "stdout: {}\nstderr: {}", ran.stdout, ran.stderr);
     let report = parse(&ran.stdout);
     assert_eq!(report["same"], false);
@@ -124,7 +124,7 @@ fn a_release_is_reproduced_and_what_differs_is_named() {
     there.arm64 = there.lane.path("elsewhere/car-3");
     fs::copy(&good, &there.arm64).unwrap();
     flip(&there.arm64);
-    let (inputs, outputs) = differs(there.by_key("release", &[]));
+    let (inputs, outputs) = differs(&there.by_key("release", &[]));
     assert_eq!(inputs, ["runtime linux/arm64"]);
     assert_eq!(
         outputs,
@@ -137,7 +137,7 @@ fn a_release_is_reproduced_and_what_differs_is_named() {
     let given = ["--model", model.to_str().unwrap()];
     assert_eq!(parse(there.by_key("release", &given).ok())["same"], true);
     flip(&model);
-    let (inputs, outputs) = differs(there.by_key("release", &given));
+    let (inputs, outputs) = differs(&there.by_key("release", &given));
     assert_eq!(inputs, ["model"]);
     assert_eq!(outputs[0], "model layer");
     assert_eq!(outputs.last().unwrap(), "index");
@@ -145,7 +145,7 @@ fn a_release_is_reproduced_and_what_differs_is_named() {
     let manifest = there.lane.manifest(&there.lane.platform(&there.image, "amd64"));
     let layer = manifest["layers"][0]["digest"].as_str().unwrap();
     flip(&there.base.join("blobs/sha256").join(layer.strip_prefix("sha256:").unwrap()));
-    let (inputs, outputs) = differs(there.by_key("release", &[]));
+    let (inputs, outputs) = differs(&there.by_key("release", &[]));
     assert_eq!((inputs, outputs.len()), (vec!["base linux/amd64 layer 1".to_owned()], 0));
     there.lane.stop();
 }
