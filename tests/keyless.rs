@@ -103,6 +103,11 @@ fn config_for(instance: &Instance, part: Part) -> PathBuf {
     }
 }
 
+/// Seconds for a request: few where there will be no answer.
+fn patience(fault: Fault) -> u32 {
+    if fault == Fault::Hangs { 2 } else { 20 }
+}
+
 #[test]
 fn broken_services_leave_no_bundle() {
     let instance = Instance::start();
@@ -110,7 +115,7 @@ fn broken_services_leave_no_bundle() {
         let config = config_for(&instance, part);
         for in_toto in [false, true] {
             instance.lab.set(part, Some(fault));
-            let ran = instance.sign(&config, in_toto);
+            let ran = instance.sign_within(patience(fault), &config, in_toto);
             assert_eq!(ran.code, Some(1), "{part:?} {fault:?}: {ran:?}");
             let said = ran.fails();
             assert!(said.contains(want) && said.contains("hint: "), "{part:?} {fault:?}: {said}");
@@ -141,7 +146,7 @@ fn what_may_pass_is_tried_again_and_nothing_for_long() {
         ] {
             instance.lab.set(part, Some(fault));
             let before = instance.lab.requests(part);
-            let ran = instance.sign(&config, false);
+            let ran = instance.sign_within(patience(fault), &config, false);
             assert_eq!(ran.code == Some(0), works, "{part:?} {fault:?}: {ran:?}");
             let asked = instance.lab.requests(part) - before;
             assert_eq!(asked, tries, "{part:?} {fault:?}: {ran:?}");

@@ -86,7 +86,7 @@ impl Instance {
     /// `pitlane sign-bundle`, which writes `out.json`, up to its token and file.
     pub(crate) fn signing(&self, config: &Path) -> Command {
         let mut command = self.command(bin("pitlane"));
-        command.args(["sign-bundle", "--timeout", "3", "--bundle", "out.json"]);
+        command.args(["sign-bundle", "--bundle", "out.json"]);
         command.arg("--trusted-root").arg(self.lab.trusted_root());
         command.arg("--signing-config").arg(config);
         command
@@ -94,8 +94,13 @@ impl Instance {
 
     /// Signs the artifact, or the statement, with the token that lies there.
     pub(crate) fn sign(&self, config: &Path, in_toto: bool) -> Ran {
+        self.sign_within(20, config, in_toto)
+    }
+
+    /// As `sign`, with so many seconds for a request.
+    pub(crate) fn sign_within(&self, seconds: u32, config: &Path, in_toto: bool) -> Ran {
         let mut command = self.signing(config);
-        command.args(["--token-file", "token"]);
+        command.args(["--token-file", "token", "--timeout", &seconds.to_string()]);
         if in_toto {
             command.args(["--in-toto", "review.json"])
         } else {

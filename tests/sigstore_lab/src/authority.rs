@@ -116,7 +116,7 @@ fn issue(world: &World, headers: &HeaderMap, request: &Value) -> anyhow::Result<
 }
 
 fn pem(certificate: &Certificate) -> anyhow::Result<String> {
-    Ok(DerCertificate::from_bytes(&certificate.to_der()?).to_pem())
+    Ok(pki::pem(&DerCertificate::from_bytes(&certificate.to_der()?)))
 }
 
 /// The key that the request shows to have: by a signature over the token's challenge, or by a

@@ -24,6 +24,7 @@ use x509_cert::Certificate;
 use crate::{
     World,
     fault::{Fault, Part, refuse},
+    pki,
     tree::{self, Tree},
 };
 
@@ -121,34 +122,40 @@ fn entry(world: &World, request: &Value) -> anyhow::Result<(String, Value)> {
 fn hashed_rekord(spec: &Value) -> anyhow::Result<Value> {
     let signature = &spec["signature"];
     let content = STANDARD.decode(signature["content"].as_str().context("no signature")?)?;
-    let key = key(signature["publicKey"]["content"].as_str().context("no certificate")?)?;
+    let certificate = signature["publicKey"]["content"].as_str().context("no certificate")?;
+    let (key, certificate) = verifier(certificate)?;
     let digest = spec["data"]["hash"]["value"].as_str().context("no hash")?;
     let digest = sigstore_types::Sha256Hash::from_hex(digest)?;
     let content = SignatureBytes::from_bytes(&content);
     let scheme = SigningScheme::EcdsaP256Sha256;
     verify_signature_prehashed(&key, digest.as_bytes(), &content, scheme)
         .context("the signature does not fit")?;
+    let mut spec = spec.clone();
+    spec["signature"]["publicKey"]["content"] = certificate.into();
     Ok(json!({ "apiVersion": "0.0.1", "kind": "hashedrekord", "spec": spec }))
 }
 
 fn dsse(proposed: &Value) -> anyhow::Result<Value> {
     let text = proposed["envelope"].as_str().context("no envelope")?;
-    let verifier = proposed["verifiers"][0].as_str().context("no certificate")?;
+    let (key, certificate) = verifier(proposed["verifiers"][0].as_str().context("no verifier")?)?;
     let envelope: DsseEnvelope = serde_json::from_str(text)?;
     let signature = &envelope.signature.sig;
-    verify_signature(&key(verifier)?, &envelope.pae(), signature, SigningScheme::EcdsaP256Sha256)
+    verify_signature(&key, &envelope.pae(), signature, SigningScheme::EcdsaP256Sha256)
         .context("the signature does not fit")?;
     let hash = |bytes: &[u8]| json!({ "algorithm": "sha256", "value": hex::encode(Sha256::digest(bytes)) });
     Ok(json!({ "apiVersion": "0.0.1", "kind": "dsse", "spec": {
         "envelopeHash": hash(text.as_bytes()),
         "payloadHash": hash(envelope.payload.as_bytes()),
-        "signatures": [{ "signature": signature, "verifier": verifier }],
+        "signatures": [{ "signature": signature, "verifier": certificate }],
     }}))
 }
 
-/// The key in a certificate: PEM in base64.
-fn key(verifier: &str) -> anyhow::Result<DerPublicKey> {
-    let pem = String::from_utf8(STANDARD.decode(verifier)?)?;
-    let certificate = Certificate::from_der(DerCertificate::from_pem(&pem)?.as_bytes())?;
-    Ok(DerPublicKey::from_bytes(&certificate.tbs_certificate.subject_public_key_info.to_der()?))
+/// A certificate (PEM in base64): its key, and itself as the log writes it, whatever line ends it
+/// came with. Some verifiers compare the whole entry with the one that they would have made.
+fn verifier(text: &str) -> anyhow::Result<(DerPublicKey, String)> {
+    let text = String::from_utf8(STANDARD.decode(text)?)?;
+    let der = DerCertificate::from_pem(&text)?;
+    let certificate = Certificate::from_der(der.as_bytes())?;
+    let key = certificate.tbs_certificate.subject_public_key_info.to_der()?;
+    Ok((DerPublicKey::from_bytes(&key), STANDARD.encode(pki::pem(&der))))
 }

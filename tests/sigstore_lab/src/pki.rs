@@ -11,6 +11,7 @@ use jiff::{Timestamp, ToSpan as _};
 use rand_core::{OsRng, RngCore as _};
 use sha2::{Digest as _, Sha256};
 use sigstore_crypto::KeyPair;
+use sigstore_types::DerCertificate;
 use x509_cert::{
     Certificate, TbsCertificate, Version,
     ext::Extension,
@@ -155,6 +156,11 @@ fn sign(tbs: TbsCertificate, pair: &KeyPair) -> anyhow::Result<Certificate> {
         tbs_certificate: tbs,
         signature: BitString::from_bytes(signature.as_bytes())?,
     })
+}
+
+/// A certificate as text, with the line ends of this side of the world.
+pub(crate) fn pem(certificate: &DerCertificate) -> String {
+    certificate.to_pem().replace("\r\n", "\n")
 }
 
 /// A key's public half.
