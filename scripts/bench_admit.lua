@@ -6,6 +6,14 @@ file:close()
 wrk.method, wrk.body = "POST", body
 wrk.headers["Content-Type"] = "application/json"
 
+-- With BENCH_PAUSE_MS every connection waits so long before each request: a steady load.
+local pause = tonumber(os.getenv("BENCH_PAUSE_MS"))
+if pause then
+  function delay()
+    return pause
+  end
+end
+
 local threads = {}
 function setup(thread)
   table.insert(threads, thread)
