@@ -75,7 +75,7 @@ pub(crate) fn run(args: &BenchArgs, quiet: &Quiet) -> anyhow::Result<ExitCode> {
         while !source.is_empty() {
             lines.fill(&mut source)?;
         }
-        let Some(line) = lines.next() else { continue };
+        let Some(line) = lines.line() else { continue };
         let message = protocol::parse(line)?;
         model.show(camera.decode(message.picture())?);
         gate.picture(at, u64::from(frame), message.speed);

@@ -9,7 +9,7 @@ use zune_jpeg::zune_core::options::DecoderOptions;
 
 /// A decoder with its buffers; gives RGB pictures of one size.
 #[derive(Debug)]
-pub(crate) struct Camera {
+pub struct Camera {
     width: usize,
     height: usize,
     jpeg: Vec<u8>,
@@ -18,7 +18,7 @@ pub(crate) struct Camera {
 
 /// Why there is no picture.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum CameraError {
+pub enum CameraError {
     /// The text is not base64.
     #[error("the picture is not base64: {0}")]
     Base64(#[from] base64::DecodeSliceError),
@@ -32,13 +32,13 @@ pub(crate) enum CameraError {
 
 impl Camera {
     /// For pictures of this width and height.
-    pub(crate) fn new(width: u32, height: u32) -> Self {
+    pub fn new(width: u32, height: u32) -> Self {
         let (width, height) = (width as usize, height as usize);
         Self { width, height, jpeg: Vec::new(), rgb: vec![0; width * height * 3] }
     }
 
     /// The pixels of a base64 JPEG: rows from the top, red, green, blue.
-    pub(crate) fn decode(&mut self, text: &str) -> Result<&[u8], CameraError> {
+    pub fn decode(&mut self, text: &str) -> Result<&[u8], CameraError> {
         let most = base64::decoded_len_estimate(text.len());
         if self.jpeg.len() < most {
             self.jpeg.resize(most, 0);

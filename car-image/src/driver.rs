@@ -199,7 +199,7 @@ impl<'a> Driver<'a> {
         received: Instant,
     ) -> Result<Option<End>, Trouble> {
         let crammed = lines.is_crammed();
-        while let Some(line) = lines.next() {
+        while let Some(line) = lines.line() {
             let repaired;
             let message = if let Ok(message) = protocol::parse(line) {
                 message

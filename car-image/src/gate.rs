@@ -22,46 +22,46 @@ const MOVING_SPEED: f32 = 0.1;
 
 /// What the operator allows.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Limits {
+pub struct Limits {
     /// Most throttle passed on, 0..=1.
-    pub(crate) max_throttle: f32,
+    pub max_throttle: f32,
     /// Whether throttle below zero is passed on (down to `-max_throttle`).
-    pub(crate) reverse: bool,
+    pub reverse: bool,
     /// Most change of throttle a second.
-    pub(crate) throttle_rate: Option<f32>,
+    pub throttle_rate: Option<f32>,
     /// Most change of steering a second.
-    pub(crate) steering_rate: Option<f32>,
+    pub steering_rate: Option<f32>,
 }
 
 /// What the model wants.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(crate) struct Answer {
+pub struct Answer {
     /// -1 full left … 1 full right; anything may come out of a network.
-    pub(crate) steering: f32,
+    pub steering: f32,
     /// -1 … 1, the same.
-    pub(crate) throttle: f32,
+    pub throttle: f32,
 }
 
 /// What the wheels get; every value is finite and in range.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(crate) struct Command {
+pub struct Command {
     /// -1 full left … 1 full right.
-    pub(crate) steering: f32,
+    pub steering: f32,
     /// -1 … 1.
-    pub(crate) throttle: f32,
+    pub throttle: f32,
     /// 0 … 1.
-    pub(crate) brake: f32,
+    pub brake: f32,
 }
 
 impl Command {
     /// Wheels straight, no throttle, full brake.
-    pub(crate) const STOP: Self = Self { steering: 0.0, throttle: 0.0, brake: 1.0 };
+    pub const STOP: Self = Self { steering: 0.0, throttle: 0.0, brake: 1.0 };
 }
 
 /// Why the gate does not do what the model says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub(crate) enum StopReason {
+pub enum StopReason {
     /// No new picture for too long.
     Stale,
     /// New pictures, all the same, while the car should move.
@@ -89,7 +89,7 @@ impl StopReason {
 
 /// How often the gate stepped in, by reason; one episode counts once.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
-pub(crate) struct Stops {
+pub struct Stops {
     stale: u64,
     frozen: u64,
     slow: u64,
@@ -125,7 +125,7 @@ enum Mode {
 
 /// The gate's memory.
 #[derive(Clone, Debug)]
-pub(crate) struct SafetyGate {
+pub struct SafetyGate {
     limits: Limits,
     mode: Mode,
     /// When the newest good picture came; none before the first.
@@ -142,7 +142,7 @@ pub(crate) struct SafetyGate {
 
 impl SafetyGate {
     /// A gate that has seen nothing and lets nothing pass.
-    pub(crate) const fn new(limits: Limits) -> Self {
+    pub const fn new(limits: Limits) -> Self {
         Self {
             limits,
             mode: Mode::Open,
@@ -159,7 +159,7 @@ impl SafetyGate {
 
     /// A good picture came `at` this time; `content` is a hash of its bytes, `speed` what the
     /// car reports (m/s).
-    pub(crate) fn picture(&mut self, at: Duration, content: u64, speed: Option<f32>) {
+    pub fn picture(&mut self, at: Duration, content: u64, speed: Option<f32>) {
         // The watchdog sees a gap while it lasts; this sees it where no watchdog runs.
         if let Some(before) = self.picture_at {
             self.weigh(at.saturating_sub(before.max(self.last_at)), StopReason::Stale);
@@ -176,7 +176,7 @@ impl SafetyGate {
     }
 
     /// The model's answer to the newest picture is ready `now`.
-    pub(crate) fn decide(&mut self, now: Duration, answer: Answer) -> Command {
+    pub fn decide(&mut self, now: Duration, answer: Answer) -> Command {
         let Some(picture_at) = self.picture_at else { return Command::STOP };
         let thought = now.saturating_sub(picture_at);
         let frozen = now.saturating_sub(self.content_since);
@@ -199,7 +199,7 @@ impl SafetyGate {
     }
 
     /// A message came without a usable picture: the last command, as long as it may hold.
-    pub(crate) fn decide_without(&mut self, now: Duration) -> Command {
+    pub fn decide_without(&mut self, now: Duration) -> Command {
         let Some(picture_at) = self.picture_at else { return Command::STOP };
         self.thinking = false;
         self.weigh(now.saturating_sub(picture_at), StopReason::Stale);
@@ -214,7 +214,7 @@ impl SafetyGate {
     }
 
     /// The watchdog's question while nothing comes: a command if one is due now.
-    pub(crate) fn watch(&mut self, now: Duration) -> Option<Command> {
+    pub fn watch(&mut self, now: Duration) -> Option<Command> {
         let picture_at = self.picture_at?;
         let before = self.mode;
         let reason = if self.thinking { StopReason::Slow } else { StopReason::Stale };
@@ -230,7 +230,7 @@ impl SafetyGate {
     }
 
     /// Stops for good (see [`StopReason::clears`]).
-    pub(crate) fn stop(&mut self, reason: StopReason) -> Command {
+    pub fn stop(&mut self, reason: StopReason) -> Command {
         if !matches!(self.mode, Mode::Latched(_)) {
             if self.mode != Mode::Eased(reason) {
                 self.stops.count(reason);
@@ -242,7 +242,7 @@ impl SafetyGate {
     }
 
     /// A new connection: forgets pictures, and stops that were the old connection's fault.
-    pub(crate) fn renew(&mut self) {
+    pub fn renew(&mut self) {
         let keep = match self.mode {
             Mode::Latched(reason) if !reason.clears() => self.mode,
             Mode::Latched(_) | Mode::Eased(_) | Mode::Open => Mode::Open,
@@ -252,7 +252,7 @@ impl SafetyGate {
     }
 
     /// Why the gate is shut, if it is.
-    pub(crate) const fn latched(&self) -> Option<StopReason> {
+    pub const fn latched(&self) -> Option<StopReason> {
         match self.mode {
             Mode::Latched(reason) => Some(reason),
             Mode::Open | Mode::Eased(_) => None,
@@ -260,12 +260,12 @@ impl SafetyGate {
     }
 
     /// Episodes so far.
-    pub(crate) const fn stops(&self) -> Stops {
+    pub const fn stops(&self) -> Stops {
         self.stops
     }
 
     /// Answers that were cut to the limits so far.
-    pub(crate) const fn limited(&self) -> u64 {
+    pub const fn limited(&self) -> u64 {
         self.limited
     }
 

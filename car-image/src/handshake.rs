@@ -24,7 +24,7 @@ enum Step {
 
 /// The conversation.
 #[derive(Debug)]
-pub(crate) struct Handshake {
+pub struct Handshake {
     step: Step,
     scene: Option<String>,
     size: (u32, u32),
@@ -32,7 +32,7 @@ pub(crate) struct Handshake {
 
 /// Why there is nothing to drive in.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
-pub(crate) enum HandshakeError {
+pub enum HandshakeError {
     /// The scene that was asked for is not there.
     #[error("the simulator has no scene `{wanted}`; it offers: {offered}")]
     NoScene {
@@ -45,12 +45,12 @@ pub(crate) enum HandshakeError {
 
 impl Handshake {
     /// A conversation that wants this scene, and pictures of this width and height.
-    pub(crate) const fn new(scene: Option<String>, size: (u32, u32)) -> Self {
+    pub const fn new(scene: Option<String>, size: (u32, u32)) -> Self {
         Self { step: Step::Silent, scene, size }
     }
 
     /// What to answer.
-    pub(crate) fn hear(&mut self, message: &Incoming) -> Result<Vec<String>, HandshakeError> {
+    pub fn hear(&mut self, message: &Incoming) -> Result<Vec<String>, HandshakeError> {
         match (&*message.msg_type, self.step) {
             ("scene_selection_ready", Step::Silent) => Ok(self.nudge()),
             ("scene_names", Step::Silent | Step::Asked) => {
@@ -69,7 +69,7 @@ impl Handshake {
     }
 
     /// What to say into a silence: the first message can get lost while a simulator starts.
-    pub(crate) fn nudge(&mut self) -> Vec<String> {
+    pub fn nudge(&mut self) -> Vec<String> {
         match self.step {
             Step::Silent | Step::Asked => {
                 self.step = Step::Asked;

@@ -3,14 +3,14 @@
 use std::io::{self, Read};
 
 /// Longest line taken: a picture of a million pixels in base64, with room.
-pub(crate) const MAX_LINE: usize = 4 << 20;
+pub const MAX_LINE: usize = 4 << 20;
 /// Asked from the socket at once: more than ten frames of the usual size, so that one call
 /// shows all that waits.
 const CHUNK: usize = 64 << 10;
 
 /// The buffer and what of it is not used yet.
 #[derive(Debug, Default)]
-pub(crate) struct Lines {
+pub struct Lines {
     buffer: Vec<u8>,
     start: usize,
     end: usize,
@@ -21,7 +21,7 @@ pub(crate) struct Lines {
 impl Lines {
     /// Reads once. `Ok(0)` is the end of the stream; a line that grows beyond [`MAX_LINE`] is an
     /// error of kind `InvalidData`.
-    pub(crate) fn fill(&mut self, reader: &mut impl Read) -> io::Result<usize> {
+    pub fn fill(&mut self, reader: &mut impl Read) -> io::Result<usize> {
         if self.start > 0 {
             self.buffer.copy_within(self.start..self.end, 0);
             self.end -= self.start;
@@ -41,12 +41,12 @@ impl Lines {
     }
 
     /// Whether the last read may have left more in the socket.
-    pub(crate) const fn is_crammed(&self) -> bool {
+    pub const fn is_crammed(&self) -> bool {
         self.end == self.buffer.len()
     }
 
     /// The next whole line without its end; empty lines are left out.
-    pub(crate) fn next(&mut self) -> Option<&[u8]> {
+    pub fn line(&mut self) -> Option<&[u8]> {
         loop {
             let rest = &self.buffer[self.searched..self.end];
             let Some(length) = rest.iter().position(|byte| *byte == b'\n') else {
@@ -73,7 +73,7 @@ mod tests {
     fn read_all(mut source: impl Read) -> io::Result<Vec<Vec<u8>>> {
         let (mut lines, mut out) = (Lines::default(), Vec::new());
         while lines.fill(&mut source)? > 0 {
-            while let Some(line) = lines.next() {
+            while let Some(line) = lines.line() {
                 out.push(line.to_vec());
             }
         }

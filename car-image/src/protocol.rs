@@ -13,45 +13,45 @@ use crate::gate::Command;
 
 /// What the simulator says, in the fields that a car reads.
 #[derive(Debug, Deserialize)]
-pub(crate) struct Incoming<'a> {
+pub struct Incoming<'a> {
     /// The kind of message.
     #[serde(borrow)]
-    pub(crate) msg_type: Cow<'a, str>,
+    pub msg_type: Cow<'a, str>,
     /// Telemetry: the camera's JPEG in base64.
     #[serde(borrow, default)]
-    pub(crate) image: Option<Text<'a>>,
+    pub image: Option<Text<'a>>,
     /// Telemetry: the simulator's time (s).
     #[serde(default)]
-    pub(crate) time: Option<f64>,
+    pub time: Option<f64>,
     /// Telemetry: the car's speed (m/s).
     #[serde(default)]
-    pub(crate) speed: Option<f32>,
+    pub speed: Option<f32>,
     /// The scenes that can be loaded.
     #[serde(default)]
-    pub(crate) scene_names: Option<Vec<String>>,
+    pub scene_names: Option<Vec<String>>,
 }
 
 /// Text that is not copied where it has no escapes. (Inside an `Option`, serde would copy a bare
 /// `Cow`.)
 #[derive(Debug, Deserialize)]
-pub(crate) struct Text<'a>(#[serde(borrow)] pub(crate) Cow<'a, str>);
+pub struct Text<'a>(#[serde(borrow)] pub Cow<'a, str>);
 
 impl Incoming<'_> {
     /// The camera's JPEG in base64; empty when there is none.
-    pub(crate) fn picture(&self) -> &str {
+    pub fn picture(&self) -> &str {
         self.image.as_ref().map_or("", |text| &text.0)
     }
 }
 
 /// Reads one line.
-pub(crate) fn parse(line: &[u8]) -> Result<Incoming<'_>, serde_json::Error> {
+pub fn parse(line: &[u8]) -> Result<Incoming<'_>, serde_json::Error> {
     serde_json::from_slice(line)
 }
 
 /// A line with the decimal commas of a simulator under a German or French locale turned into
 /// points; worth a try after [`parse`] failed. Only a comma between two digits, in a value that
 /// starts right after a colon, is changed; strings start with a quote and stay as they are.
-pub(crate) fn repair(line: &[u8]) -> Vec<u8> {
+pub fn repair(line: &[u8]) -> Vec<u8> {
     let mut out = line.to_vec();
     let mut in_number = false;
     for i in 1..out.len().saturating_sub(1) {
@@ -68,7 +68,7 @@ pub(crate) fn repair(line: &[u8]) -> Vec<u8> {
 }
 
 /// Writes the one message of every frame into `out`, which is emptied first.
-pub(crate) fn control(out: &mut Vec<u8>, command: Command) {
+pub fn control(out: &mut Vec<u8>, command: Command) {
     out.clear();
     let Command { steering, throttle, brake } = command;
     // Writing to a vector cannot fail.
@@ -80,18 +80,18 @@ pub(crate) fn control(out: &mut Vec<u8>, command: Command) {
 }
 
 /// Asks for the scenes.
-pub(crate) fn get_scene_names() -> String {
+pub fn get_scene_names() -> String {
     json!({"msg_type": "get_scene_names"}).to_string()
 }
 
 /// Asks for a scene. A name with a brace would break the simulator's parser: it is cut there.
-pub(crate) fn load_scene(name: &str) -> String {
+pub fn load_scene(name: &str) -> String {
     let name: String = name.chars().take_while(|c| !matches!(c, '{' | '}')).collect();
     json!({"msg_type": "load_scene", "scene_name": name}).to_string()
 }
 
 /// How the car looks to others.
-pub(crate) fn car_config() -> String {
+pub fn car_config() -> String {
     json!({
         "msg_type": "car_config", "body_style": "donkey",
         "body_r": "0", "body_g": "90", "body_b": "160",
@@ -101,7 +101,7 @@ pub(crate) fn car_config() -> String {
 }
 
 /// Asks for pictures of `width` by `height`; "0" keeps what the simulator has.
-pub(crate) fn cam_config(width: u32, height: u32) -> String {
+pub fn cam_config(width: u32, height: u32) -> String {
     json!({
         "msg_type": "cam_config", "fov": "0", "fish_eye_x": "0", "fish_eye_y": "0",
         "img_w": width.to_string(), "img_h": height.to_string(), "img_d": "3",
