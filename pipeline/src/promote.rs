@@ -4,7 +4,7 @@
 //! comments and order included, stays byte for byte; a change that would touch anything else is
 //! refused.
 
-use std::path::Path;
+use std::{fs::File, io::Read as _, path::Path};
 
 use anyhow::{Context as _, bail};
 use pitlane_fetch::git;
@@ -80,6 +80,16 @@ pub fn set_digest(
     Ok((after, old.to_owned()))
 }
 
+/// The text of a file of somebody else's repository: not more of it than is edited.
+fn read(file: &Path) -> anyhow::Result<String> {
+    let mut text = String::new();
+    File::open(file)?.take(MAX_FILE as u64 + 1).read_to_string(&mut text)?;
+    if text.len() > MAX_FILE {
+        bail!("it has more than {MAX_FILE} bytes, which are not read");
+    }
+    Ok(text)
+}
+
 /// Clones, edits, commits and pushes; again on top of the others when somebody was faster.
 pub async fn promote(
     target: &Promote,
@@ -109,7 +119,7 @@ pub async fn promote(
         if !std::fs::symlink_metadata(&file).is_ok_and(|meta| meta.is_file()) {
             bail!("{shown}: not a file in the GitOps repository {}", target.url);
         }
-        let text = std::fs::read_to_string(&file)?;
+        let text = read(&file).with_context(|| format!("{shown} in {}", target.url))?;
         let (after, from) = set_digest(&text, &target.image, repository, digest)
             .with_context(|| format!("{shown} in {}", target.url))?;
         if after == text {
@@ -155,6 +165,17 @@ mod tests {
         assert_eq!(old, format!("sha256:{}", "1".repeat(64)));
         assert_eq!(after, FILE.replace(&"1".repeat(64), &"2".repeat(64)));
         assert_eq!(edit(&after).unwrap().0, after, "again changes nothing");
+    }
+
+    #[test]
+    fn a_giant_is_not_read() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), FILE).unwrap();
+        assert_eq!(read(file.path()).unwrap(), FILE);
+        // Sparse: reading all of it would take more memory than there is.
+        file.as_file().set_len(1 << 40).unwrap();
+        let error = read(file.path()).unwrap_err().to_string();
+        assert!(error.contains("more than 1048576 bytes"), "{error}");
     }
 
     #[test]
