@@ -2,13 +2,16 @@
 # Fetches the programs that the tests talk to: real clients and servers of the registry protocol.
 #
 #   scripts/peers.sh            the ordinary packages of this Debian release (when missing), and
-#                               crane, cosign and oras into target/peers/bin
+#                               crane, two editions of cosign, oras, a newer skopeo (skopeo18)
+#                               and the Python Sigstore client into target/peers
 #   scripts/peers.sh --check    says what is there, and installs nothing (exit 1 when one is missing)
 #
 # crane, cosign and oras are not in Debian 12, or too old there. They come from newer suites of the
 # same archive that this machine uses, through a private apt root: the system's own sources, pins
 # and package lists stay as they are. Their packages are only unpacked, never installed, so no
-# maintainer script runs. To undo: remove target/peers. Safe to run again; a second run costs nothing.
+# maintainer script runs. skopeo18 runs with the C library of its own suite, from target/peers/trixie:
+# the skopeo of Debian 12 is built without Sigstore. The Python client lies in a virtual environment.
+# To undo: remove target/peers. Safe to run again; a second run costs nothing.
 set -eu
 
 here=$(CDPATH='' cd -- "$(dirname -- "$0")/.." && pwd)
@@ -19,7 +22,9 @@ apt="$peers/apt"
 # The programs of this release that the tests call, as "program:package".
 ordinary='docker:docker.io dockerd:docker.io docker-registry:docker-registry runc:runc crun:crun skopeo:skopeo jq:jq curl:curl'
 # What is fetched from newer suites, as "program:package:suites, the first that has it wins".
-newer='crane:crane:sid,forky cosign:cosign:sid,forky oras:oras:trixie,forky,sid'
+newer='crane:crane:sid,forky cosign:cosign:sid,forky cosign2:cosign:trixie oras:oras:trixie,forky,sid'
+# skopeo 1.18, and the packages whose libraries it is linked to, all of trixie.
+skopeo18='skopeo libc6 libgpgme11t64 libassuan9 libgpg-error0 libsqlite3-0'
 suites='trixie forky sid'
 # A package list or package that does not arrive in this time is an error, not a hang.
 net_timeout=60
@@ -42,6 +47,10 @@ check() {
         if [ -x "$bin/$program" ]; then say "have $program: $(cat "$bin/$program.version" 2>/dev/null || echo unknown)"
         else say "missing: $program (run scripts/peers.sh)"; missing=1; fi
     done
+    if [ -x "$bin/skopeo18" ]; then say "have skopeo18: $(cat "$bin/skopeo18.version")"
+    else say 'missing: skopeo18 (run scripts/peers.sh)'; missing=1; fi
+    if cmp -s "$sigstore_pins" "$sigstore_venv/requirements.txt"; then say 'have the Python Sigstore client'
+    else say 'missing: the Python Sigstore client (run scripts/peers.sh)'; missing=1; fi
     return "$missing"
 }
 
@@ -141,7 +150,8 @@ fetch_newer() {
         deb=$(find "$work" -name '*.deb' | head -n 1)
         [ -n "$deb" ] || { cat "$apt/$program.log" >&2; die "no suite of ($from) gave $package"; }
         dpkg-deb -x "$deb" "$work/root"
-        found=$(find "$work/root" -type f -path "*/bin/$program" | head -n 1)
+        # An older edition beside a newer one has a name of its own here, and the package's there.
+        found=$(find "$work/root" -type f \( -path "*/bin/$program" -o -path "*/bin/$package" \) | head -n 1)
         [ -n "$found" ] || die "$(basename "$deb") holds no bin/$program"
         "$found" version >/dev/null 2>&1 || "$found" --help >/dev/null 2>&1 \
             || die "$program of $(basename "$deb") does not run here"
@@ -149,12 +159,51 @@ fetch_newer() {
         mv "$found" "$bin/$program"
         rm -rf "$work"
     done
+    fetch_skopeo18
     # The lists are large and of no further use.
     rm -rf "$apt/state/lists" "$apt/cache"
 }
 
+# skopeo of trixie with its libraries in a root of their own, and a program that starts it there.
+fetch_skopeo18() {
+    [ -x "$bin/skopeo18" ] && { say 'skopeo18: there'; return 0; }
+    [ "$ready" = yes ] || { prepare_apt; ready=yes; }
+    root="$peers/trixie"
+    work="$peers/unpack-skopeo18"
+    rm -rf "$root" "$work"; mkdir -p "$root" "$work"
+    say "skopeo18: skopeo and its libraries from trixie"
+    wanted=''
+    for package in $skopeo18; do wanted="$wanted $package/trixie"; done
+    # shellcheck disable=SC2086
+    (cd "$work" && private_apt apt-get download $wanted) >"$apt/skopeo18.log" 2>&1 \
+        || { cat "$apt/skopeo18.log" >&2; die 'trixie did not give skopeo and its libraries'; }
+    for deb in "$work"/*.deb; do dpkg-deb -x "$deb" "$root"; done
+    loader=$(find "$root/usr" -name 'ld-linux*.so.*' | head -n 1)
+    [ -n "$loader" ] || die "trixie's libc6 brought no ld-linux"
+    libraries=$(dirname "$(find "$root/usr" -name libc.so.6 | head -n 1)")
+    printf '#!/bin/sh\n# skopeo of trixie with its own libraries; scripts/peers.sh made this.\nexec "%s" --library-path "%s" "%s" "$@"\n' \
+        "$loader" "$libraries" "$root/usr/bin/skopeo" >"$work/skopeo18"
+    chmod 755 "$work/skopeo18"
+    "$work/skopeo18" --version >/dev/null || die 'skopeo of trixie does not run with its libraries: skopeo18= in this script lacks one'
+    dpkg-deb -f "$work"/skopeo_*.deb Version >"$bin/skopeo18.version"
+    mv "$work/skopeo18" "$bin/skopeo18"
+    rm -rf "$work"
+}
+
+# The Python Sigstore client, pinned by hash, made anew when the pins change.
+sigstore_pins="$here/tests/peers/sigstore-requirements.txt"
+sigstore_venv="$peers/venv-sigstore"
+install_sigstore() {
+    cmp -s "$sigstore_pins" "$sigstore_venv/requirements.txt" && { say 'Python Sigstore client: there'; return 0; }
+    say 'Python Sigstore client: into a virtual environment'
+    python3 -m venv --clear "$sigstore_venv" || die 'python3 cannot make a virtual environment: install python3-venv'
+    "$sigstore_venv/bin/python" -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes \
+        -r "$sigstore_pins" >&2 || die 'the Python Sigstore client could not be installed'
+    cp "$sigstore_pins" "$sigstore_venv/requirements.txt"
+}
+
 case "${1-}" in
     --check) check ;;
-    '') install_ordinary; fetch_newer; check ;;
+    '') install_ordinary; fetch_newer; install_sigstore; check ;;
     *) die 'usage: scripts/peers.sh [--check]' ;;
 esac

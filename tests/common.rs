@@ -3,6 +3,7 @@
 pub(crate) mod docker;
 pub(crate) mod http;
 pub(crate) mod lane;
+pub(crate) mod legacy;
 pub(crate) mod store;
 
 use std::{

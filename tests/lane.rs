@@ -20,6 +20,10 @@ mod peers_git;
 #[cfg(test)]
 mod peers_gym;
 #[cfg(test)]
+mod peers_interop;
+#[cfg(test)]
+mod peers_python;
+#[cfg(test)]
 mod peers_registry;
 #[cfg(test)]
 mod prove_real;
