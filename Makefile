@@ -7,7 +7,11 @@ KEEP ?= 0
 # The demo's car starts containers, which takes root.
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 
-.PHONY: help demo test bench lint update-base setup setup-tests build base runtime clean-demo schemas
+TIME ?= 60
+SEED ?= 0
+TARGET ?= layer
+
+.PHONY: help demo test fuzz fuzz-libfuzzer bench lint update-base setup setup-tests build base runtime clean-demo schemas
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | column -ts '	'
@@ -17,6 +21,12 @@ demo: setup base runtime ## Take a git tag through the whole lane until a contai
 
 test: setup setup-tests base runtime ## Run every test, real peers included
 	scripts/test.sh
+
+fuzz: build ## Throw mutated bytes at every parser, TIME seconds each (docs/fuzzing.md)
+	$(BIN)/pitlane-fuzz run --seconds $(TIME) --seed $(SEED) --keep $(CARGO_TARGET_DIR)/fuzz
+
+fuzz-libfuzzer: ## The same for one TARGET, by coverage; needs nightly and cargo-fuzz
+	scripts/fuzz.sh $(TARGET) $(TIME)
 
 bench: setup setup-tests base runtime ## Compare with crane, cosign, docker in the same run
 	python3 scripts/bench.py --bin $(BIN)

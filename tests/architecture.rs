@@ -12,13 +12,25 @@ use pitlane_release::Policy;
 use crate::common::{bin, json, repository, run};
 
 /// Who may use whom among the workspace's crates; everything else is refused.
-const ARROWS: [(&str, &[&str]); 6] = [
+const ARROWS: [(&str, &[&str]); 7] = [
     ("pitlane-release", &[]),
     ("pitlane-fetch", &["pitlane-release"]),
     ("pitlane-pipeline", &["pitlane-fetch", "pitlane-release"]),
     ("pitlane-verifier", &["pitlane-fetch", "pitlane-release"]),
     ("pitlane-car", &["pitlane-release"]),
     ("pitlane-twin", &["pitlane-release"]),
+    // Every parser of strangers' bytes, wherever it is; nobody uses this crate.
+    (
+        "pitlane-fuzz",
+        &[
+            "pitlane-car",
+            "pitlane-fetch",
+            "pitlane-pipeline",
+            "pitlane-release",
+            "pitlane-twin",
+            "pitlane-verifier",
+        ],
+    ),
 ];
 /// What would bring I/O, clocks or an executor into the decisions.
 const NOT_IN_RELEASE: [&str; 8] =

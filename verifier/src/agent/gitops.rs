@@ -71,8 +71,8 @@ pub async fn desired(config: &GitOps, dir: &Path) -> anyhow::Result<Desired> {
     Ok(Desired { commit: commit.trim().to_owned(), image })
 }
 
-/// The image that a kustomization pins under this name.
-fn wanted(text: &str, name: &str) -> anyhow::Result<PinnedImage> {
+/// The image that a kustomization pins under this name: what the car takes for its wish.
+pub fn wanted(text: &str, name: &str) -> anyhow::Result<PinnedImage> {
     let value: Value = yaml::read(text, MAX_FILE)?;
     let images = value["images"].as_array().context("it has no list `images:`")?;
     let mut found = images.iter().filter(|image| image["name"] == name);
