@@ -26,6 +26,8 @@ mod peers_python;
 #[cfg(test)]
 mod peers_registry;
 #[cfg(test)]
+mod peers_sig_tags;
+#[cfg(test)]
 mod prove_real;
 #[cfg(test)]
 mod refusals;
