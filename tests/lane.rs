@@ -36,6 +36,8 @@ mod peers_python;
 #[cfg(test)]
 mod peers_registry;
 #[cfg(test)]
+mod peers_sig_tags;
+#[cfg(test)]
 mod peers_signer;
 #[cfg(test)]
 mod peers_sigtag;

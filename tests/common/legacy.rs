@@ -9,7 +9,7 @@ use std::{
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 
-use super::{Process, Ran, bin, json, peer, run, write_secret};
+use super::{Process, Ran, bin, json, lane::Lane, peer, run, write_secret};
 
 /// The programs that these tests need.
 #[derive(Debug)]
@@ -42,6 +42,12 @@ impl Clients {
         let (process, line) = Process::server(&mut serve, &dir.join("registry.log"));
         let host = json(&line)["listening"].as_str().unwrap().to_owned();
         Self::new(&dir, host, token, Some((process, folder)))
+    }
+
+    /// Clients of a lane's registry.
+    pub(crate) fn of(lane: &Lane) -> Option<Self> {
+        let token = fs::read_to_string(lane.path("state/registry-token")).unwrap();
+        Self::new(lane.dir.path(), lane.registry.clone(), token.trim(), None)
     }
 
     fn new(

@@ -9,6 +9,7 @@ mod drills;
 mod fetch;
 mod files;
 mod images;
+mod layers;
 mod model;
 mod names;
 mod registry;
@@ -20,7 +21,7 @@ use crate::Target;
 
 /// All targets, in the order of `docs/fuzzing.md`.
 pub fn all() -> impl Iterator<Item = Target> {
-    let groups: [&[Target]; 12] = [
+    let groups: [&[Target]; 13] = [
         names::TARGETS,
         images::TARGETS,
         signatures::TARGETS,
@@ -30,6 +31,7 @@ pub fn all() -> impl Iterator<Item = Target> {
         registry::TARGETS,
         fetch::TARGETS,
         model::TARGETS,
+        layers::TARGETS,
         device::TARGETS,
         car::TARGETS,
         twin::TARGETS,
