@@ -1,5 +1,5 @@
 //! `.sig` tags across programs: we admit what cosign 2 signed, and cosign 2 and the policy of
-//! container engines accept what we sign where the pipeline says `sign.legacy: true`.
+//! container engines accept what we sign where the pipeline says `sign.sigTags: true`.
 
 use std::fs;
 
@@ -46,7 +46,7 @@ fn older_programs_accept_our_releases() {
     if !is_root() {
         return skip("the lane is tested as root");
     }
-    let legacy = |text: &str| swap(&quick(text), "    builder:", "    legacy: true\n    builder:");
+    let legacy = |text: &str| swap(&quick(text), "    builder:", "    sigTags: true\n    builder:");
     let mut lane = Lane::new(legacy, lapless);
     lane.start();
     let stranger = lane.keys("stranger");

@@ -1,4 +1,4 @@
-//! What a release says of itself, believed only as far as a policy's keys have signed it: the
+//! What a release says of itself, believed only as far as a policy's authorities have signed it: the
 //! release statement, and the evidence that it names.
 //!
 //! For commands that look at a release after it was made. They do not judge whether a car may
@@ -8,8 +8,8 @@ use anyhow::Context as _;
 use pitlane_fetch::{FetchError, Source, gather::bundle_of, statement_tag};
 use pitlane_release::{
     Digest, ImageRef, PinnedImage, Policy, Refusal,
-    admit::signed_releases,
-    bundle::{Bundle, MAX_BUNDLE, Signed},
+    admit::{signed_payload, signed_releases},
+    bundle::MAX_BUNDLE,
     statement::{Release, Statement},
 };
 use serde::de::DeserializeOwned;
@@ -65,7 +65,7 @@ impl<'a> Claim<'a> {
     }
 
     /// The statements of this type that the release names: bundle and content. Each must be the
-    /// bytes that were named, signed by a key of the policy.
+    /// bytes that were named, signed by an authority of the policy.
     pub async fn evidence<P: DeserializeOwned>(
         &self,
         kind: &str,
@@ -105,12 +105,6 @@ fn opened<P: DeserializeOwned>(
     kind: &str,
 ) -> Result<Statement<P>, Refusal> {
     let altered = |why: String| Refusal::AlteredStatement(why);
-    let bundle = Bundle::parse(bytes).map_err(|error| altered(error.to_string()))?;
-    match bundle.verify(policy.keys()) {
-        Signed::By(_, payload) => {
-            Statement::parse(payload, kind).map_err(|error| altered(error.to_string()))
-        }
-        Signed::Altered => Err(altered("the signature does not fit".into())),
-        Signed::ByNobodyKnown => Err(Refusal::WrongSigner),
-    }
+    let payload = signed_payload(&policy.authorities, bytes)?;
+    Statement::parse(&payload, kind).map_err(|error| altered(error.to_string()))
 }

@@ -3,10 +3,7 @@
 
 use serde::de::{DeserializeOwned, IgnoredAny};
 
-use super::{
-    Notes, SignedRelease, Step, failed,
-    open::{Miss, open},
-};
+use super::{Notes, SignedRelease, Step, failed, signed_payload};
 use crate::{
     Digest,
     evidence::{Evidence, Question},
@@ -48,13 +45,8 @@ pub(super) fn named_statement<P: DeserializeOwned>(
             return Err(fail(Refusal::Altered { what: "evidence", want }));
         }
         let altered = |why: String| fail(Refusal::AlteredStatement(why));
-        let opened = open(authorities, bytes).map_err(|miss| match miss {
-            Miss::Junk => altered("not a signed statement".into()),
-            Miss::Altered(why) => altered(why),
-            Miss::NotProven(why) => fail(Refusal::NotProven(why.into())),
-            Miss::WrongSigner => fail(Refusal::WrongSigner),
-        })?;
-        let statement = Statement::parse(&opened.payload, kind);
+        let payload = signed_payload(authorities, bytes).map_err(fail)?;
+        let statement = Statement::parse(&payload, kind);
         found.push(statement.map_err(|error| altered(error.to_string()))?);
     }
     if found.is_empty() {

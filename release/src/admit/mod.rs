@@ -31,6 +31,7 @@ use crate::{
 };
 
 pub use crate::check::Check;
+pub use open::signed_payload;
 pub use statement::{SignedRelease, signed_releases};
 
 /// Permission to drive. Only [`admit`] makes one; starting a container takes nothing else.

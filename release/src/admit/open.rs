@@ -6,6 +6,7 @@ use crate::{
     Digest,
     bundle::{Bundle, Signed},
     policy::{Authority, AuthorityRule},
+    refusal::Refusal,
     sigstore::{BundleRefusal, Content, Expect, Subject, Workflow, verify},
     statement::Subject as Named,
 };
@@ -76,6 +77,18 @@ pub(super) fn open<'a>(
         }
     }
     Err(miss)
+}
+
+/// The statement in a bundle that one of the authorities signed, for those who look at a release
+/// without judging whether it may drive.
+pub fn signed_payload(authorities: &[Authority], bytes: &[u8]) -> Result<Vec<u8>, Refusal> {
+    match open(authorities, bytes) {
+        Ok(opened) => Ok(opened.payload),
+        Err(Miss::Junk) => Err(Refusal::AlteredStatement("not a signed statement".into())),
+        Err(Miss::Altered(why)) => Err(Refusal::AlteredStatement(why)),
+        Err(Miss::NotProven(why)) => Err(Refusal::NotProven(why.into())),
+        Err(Miss::WrongSigner) => Err(Refusal::WrongSigner),
+    }
 }
 
 /// The payload and the run behind it, if this authority signed the bundle.

@@ -13,11 +13,12 @@ const LEGAL: [(&str, &str); 2] = [
     ("bundle", "/dsseEnvelope/signatures/0/keyid"),
 ];
 
+/// Puts other bytes in the place of the old ones.
+type Put = fn(&mut Evidence, &[u8], Vec<u8>);
+
 /// The documents of good evidence, each with a way to put another in its place.
-fn documents(
-    evidence: &Evidence,
-) -> Vec<(&'static str, Vec<u8>, fn(&mut Evidence, &[u8], Vec<u8>))> {
-    let mut all: Vec<(&'static str, Vec<u8>, fn(&mut Evidence, &[u8], Vec<u8>))> = vec![
+fn documents(evidence: &Evidence) -> Vec<(&'static str, Vec<u8>, Put)> {
+    let mut all: Vec<(&'static str, Vec<u8>, Put)> = vec![
         ("index", evidence.top.clone(), |e, _, new| e.top = new),
         ("manifest", evidence.manifest.clone().unwrap(), |e, _, new| e.manifest = Some(new)),
         ("config", evidence.config.clone().unwrap(), |e, _, new| e.config = Some(new)),
