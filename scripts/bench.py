@@ -29,6 +29,10 @@ TARGETS = {
     "verify.wall": ("pitlane-verifier check / cosign verify, wall time", "<=", 1 / 4),
     "verify.cpu": ("the same, CPU time", "<=", 1 / 5),
     "verify.rss": ("the same, peak memory", "<=", 1 / 6),
+    "keyless.wall": ("check / cosign verify of a keyless image, wall time", "<=", 1 / 4),
+    "keyless.cpu": ("the same, CPU time", "<=", 1 / 5),
+    "keyless.rss": ("the same, peak memory", "<=", 1 / 6),
+    "keyless.core_ms": ("the decision alone on evidence in memory, ms", "<=", 1),
     "webhook.rate": ("signed deliveries a second, on disk before they are answered", None, None),
     "webhook.rate_vs_webhook": ("rate / webhook's, which checks the HMAC and keeps nothing", None, None),
     "webhook.lost": ("acknowledged deliveries that a kill -9 lost", "<=", 0),
@@ -43,11 +47,11 @@ def parts() -> dict:
     from bench_admit import admit
     from bench_drive import drive
     from bench_release import Releases
-    from bench_verify import verify
+    from bench_verify import keyless, verify
     from bench_webhook import webhook
     return {
         "release": lambda lab, say: Releases(lab).measure(say),
-        "verify": verify, "webhook": webhook, "admit": admit, "drive": drive,
+        "verify": verify, "keyless": keyless, "webhook": webhook, "admit": admit, "drive": drive,
     }
 
 
@@ -68,7 +72,7 @@ def table(report: dict) -> None:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--bin", type=Path, default=ROOT / "target/release", help="where the programs are")
-    parser.add_argument("--only", action="append", choices=["release", "verify", "webhook", "admit", "drive"],
+    parser.add_argument("--only", action="append", choices=["release", "verify", "keyless", "webhook", "admit", "drive"],
                         help="measure this part alone; the report then has only that")
     options = parser.parse_args()
     began = time.monotonic()
@@ -88,7 +92,7 @@ def main() -> int:
             lab.close()
     report["details"]["load"]["end"] = load()
     report["details"]["seconds"] = round(time.monotonic() - began, 1)
-    ordered = {name: report[name] for name in ("release", "verify", "webhook", "admit", "drive", "details") if name in report}
+    ordered = {name: report[name] for name in ("release", "verify", "keyless", "webhook", "admit", "drive", "details") if name in report}
     (WORK / "report.json").write_text(json.dumps(ordered, indent=2) + "\n")
     table(report)
     return 0

@@ -18,6 +18,8 @@ mod demo;
 #[cfg(test)]
 mod keyless;
 #[cfg(test)]
+mod keyless_lane;
+#[cfg(test)]
 mod peers_attest;
 #[cfg(test)]
 mod peers_cosign;

@@ -30,6 +30,17 @@ pub struct Report<'a> {
     checks: &'a [Check],
     /// Milliseconds, fetching included.
     ms: f64,
+    /// Milliseconds of the decision alone, on what was fetched.
+    decide_ms: f64,
+}
+
+/// How long a verdict took (milliseconds).
+#[derive(Clone, Copy, Debug)]
+pub struct Took {
+    /// Altogether, fetching included.
+    pub ms: f64,
+    /// The decision alone.
+    pub decide_ms: f64,
 }
 
 /// A refusal as it is printed.
@@ -45,13 +56,13 @@ struct RefusalFields {
 }
 
 impl<'a> Report<'a> {
-    /// The report of a verdict that took `ms` milliseconds, gathering included.
+    /// The report of a verdict.
     pub fn new(
         image: &'a str,
         platform: pitlane_release::Platform,
         policy: &'a str,
         verdict: &'a Verdict,
-        ms: f64,
+        took: Took,
     ) -> Self {
         let verified = verdict.answer.as_ref().ok();
         Self {
@@ -67,7 +78,8 @@ impl<'a> Report<'a> {
                 .map(pitlane_release::Counter::get),
             refusal: verdict.answer.as_ref().err(),
             checks: &verdict.checks,
-            ms,
+            ms: took.ms,
+            decide_ms: took.decide_ms,
         }
     }
 

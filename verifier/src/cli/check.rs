@@ -11,7 +11,10 @@ use pitlane_release::{
 use sha2::Digest as _;
 
 use super::Output;
-use crate::{keys::Keys, report::Report};
+use crate::{
+    keys::Keys,
+    report::{Report, Took},
+};
 
 /// `verifier.id` of summaries that this program writes.
 const VERIFIER: &str = "https://pitlane.dev/verifier";
@@ -62,6 +65,9 @@ pub(super) struct Args {
     /// Write the verdict as a SLSA verification summary (an unsigned in-toto statement).
     #[arg(long, value_name = "FILE")]
     vsa: Option<PathBuf>,
+    /// Decide so often, for benches: `decideMs` is the median.
+    #[arg(long, hide = true, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    rounds: u32,
     /// How to print the verdict.
     #[arg(long, value_enum, default_value_t)]
     output: Output,
@@ -93,7 +99,7 @@ async fn check(args: &Args) -> anyhow::Result<ExitCode> {
         .with_context(|| format!("{}: could not decide", args.image))?;
     let now = now();
     let question = Question { image: &args.image, platform, floor: Floor(args.floor), now };
-    let mut verdict = admit(&policy, &question, &evidence);
+    let (mut verdict, decide_ms) = decide(args.rounds, || admit(&policy, &question, &evidence));
     if args.layers
         && let Ok(verified) = &verdict.answer
         && let Some(refusal) = altered_layer(&source, verified).await?
@@ -116,12 +122,26 @@ async fn check(args: &Args) -> anyhow::Result<ExitCode> {
     }
     let ms = began.elapsed().as_secs_f64() * 1000.0;
     let image = args.image.to_string();
-    let report = Report::new(&image, platform, &policy.name, &verdict, ms);
+    let report = Report::new(&image, platform, &policy.name, &verdict, Took { ms, decide_ms });
     match args.output {
         Output::Json => super::print_json(&report)?,
         Output::Text => std::io::stdout().lock().write_all(report.text().as_bytes())?,
     }
     Ok(if verdict.allowed() { ExitCode::SUCCESS } else { ExitCode::from(10) })
+}
+
+/// The verdict, and how long the decision alone took: the median of the rounds, in milliseconds.
+fn decide(rounds: u32, judge: impl Fn() -> Verdict) -> (Verdict, f64) {
+    let mut times = Vec::new();
+    loop {
+        let began = Instant::now();
+        let verdict = judge();
+        times.push(began.elapsed().as_secs_f64() * 1000.0);
+        if times.len() >= rounds as usize {
+            times.sort_by(f64::total_cmp);
+            return (verdict, times[times.len() / 2]);
+        }
+    }
 }
 
 fn source(args: &Args) -> anyhow::Result<Source> {
