@@ -1,7 +1,8 @@
 //! Sigstore bundles signed with a key: the envelope around every statement.
 //!
 //! Source: sigstore bundle v0.3, DSSE v1. What cosign 3 writes and reads. Bundles with
-//! certificates parse too, but verify here as nobody's: they carry no key of ours.
+//! certificates parse too; here only keys are tried on them ([`sigstore`](crate::sigstore) judges
+//! certificates).
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use sigstore_types::{

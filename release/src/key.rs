@@ -57,7 +57,7 @@ impl PublicKey {
     pub fn from_spki(spki: &[u8]) -> Result<Self, KeyError> {
         let der = DerPublicKey::from_bytes(spki);
         let schemes: &[SigningScheme] = match algorithm(&der)? {
-            // cosign signs with RSA by PKCS#1 v1.5, which is not the default of this library.
+            // cosign signs with RSA by PKCS#1 v1.5.
             KeyAlgorithm::Rsa => &[SigningScheme::RsaPkcs1Sha256],
             KeyAlgorithm::EcdsaP384 => {
                 &[SigningScheme::EcdsaP384Sha384, SigningScheme::EcdsaP384Sha256]

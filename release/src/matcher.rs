@@ -75,7 +75,25 @@ impl Pattern {
     pub fn is_anchored(&self) -> bool {
         let begins = self.source.starts_with('^') || self.source.starts_with(r"\A");
         let ends = self.source.ends_with('$') && !self.source.ends_with(r"\$");
-        begins && (ends || self.source.ends_with(r"\z")) && !self.source.contains('|')
+        begins && (ends || self.source.ends_with(r"\z")) && !self.alternates()
+    }
+
+    /// Whether it has alternatives outside of groups: then anchors hold for one of them alone.
+    fn alternates(&self) -> bool {
+        let (mut depth, mut class, mut escaped) = (0u32, false, false);
+        for c in self.source.chars() {
+            match c {
+                _ if escaped => escaped = false,
+                '\\' => escaped = true,
+                '[' => class = true,
+                ']' => class = false,
+                '(' if !class => depth += 1,
+                ')' if !class => depth = depth.saturating_sub(1),
+                '|' if !class && depth == 0 => return true,
+                _ => {}
+            }
+        }
+        false
     }
 
     fn matches(&self, text: &str) -> bool {
@@ -129,6 +147,8 @@ mod tests {
             ("^a", false),
             (r"^a\$", false),
             ("^a|b$", false),
+            ("^(a|b)[|]$", true),
+            (r"^a\|b$", true),
         ] {
             assert_eq!(Pattern::new(pattern).unwrap().is_anchored(), want, "{pattern}");
         }

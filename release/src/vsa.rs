@@ -10,7 +10,8 @@ use serde::Serialize;
 use crate::{
     Digest, ImageRef,
     admit::{Verdict, Verified},
-    lap::Resource,
+    lap::{LAP, Resource},
+    provenance::PROVENANCE,
     statement::{Statement, Subject},
 };
 
@@ -64,7 +65,7 @@ pub fn summary(judged: &Judged<'_>, verdict: &Verdict) -> Statement<Summary> {
     if let Ok(verified) = &verdict.answer {
         subjects.push(verified.image().digest);
         subjects.dedup();
-        inputs = attestations(verified);
+        inputs = attestations(verified, verdict);
     }
     let predicate = Summary {
         verifier: Verifier {
@@ -86,9 +87,20 @@ pub fn summary(judged: &Judged<'_>, verdict: &Verdict) -> Statement<Summary> {
     Statement::new(VSA, subjects.collect(), predicate)
 }
 
-fn attestations(verified: &Verified) -> Vec<Resource> {
+/// The attestations that were looked at: the statement, and of what it names the kinds that a
+/// check was about.
+fn attestations(verified: &Verified, verdict: &Verdict) -> Vec<Resource> {
+    let read = |kind: &str| {
+        verdict.checks.iter().any(|check| match check.check {
+            "lap" => kind == LAP,
+            "provenance" => kind == PROVENANCE,
+            "evidence" => check.found.starts_with(kind),
+            _ => false,
+        })
+    };
     let statement = verified.statement().map(|digest| Resource::named("release", *digest));
     let named = verified.release().into_iter().flat_map(|release| &release.evidence);
+    let named = named.filter(|one| read(&one.predicate_type));
     let named = named.map(|one| Resource::named(&one.predicate_type, one.digest));
     statement.into_iter().chain(named).collect()
 }

@@ -21,6 +21,8 @@ use pitlane_release::{
 pub struct Keys {
     keys: Files,
     roots: Files,
+    /// The root without a name is for policies that name none, and for nothing else.
+    strict: bool,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -30,15 +32,24 @@ struct Files {
 }
 
 impl Files {
+    /// Takes `NAME=FILE` or `FILE`. A name is a word or an address; a path with `=` in it is a path.
     fn add(&mut self, text: &str) {
+        let address = text.starts_with("http://") || text.starts_with("https://");
         match text.split_once('=') {
-            Some((name, file)) => drop(self.named.insert(name.into(), file.into())),
-            None => self.any = Some(text.into()),
+            Some((name, file)) if address || !name.contains('/') => {
+                self.named.insert(name.into(), file.into());
+            }
+            _ => self.any = Some(text.into()),
         }
     }
 
+    /// The file for a name; the one for any name only where none has a name of its own: a
+    /// misspelt name must not mean another.
     fn get(&self, name: Option<&str>) -> Option<&PathBuf> {
-        name.and_then(|name| self.named.get(name)).or(self.any.as_ref())
+        match name {
+            Some(name) if !self.named.is_empty() => self.named.get(name),
+            _ => self.any.as_ref(),
+        }
     }
 }
 
@@ -46,6 +57,20 @@ impl Keys {
     /// Takes a key as `NAME=FILE` or `FILE`.
     pub fn add(&mut self, text: &str) {
         self.keys.add(text);
+    }
+
+    /// Takes the key of this name.
+    pub fn name_key(&mut self, name: &str, file: &Path) {
+        self.keys.named.insert(name.to_owned(), file.to_owned());
+    }
+
+    /// Takes the trusted root of this name; without one, that of policies that name none.
+    pub fn name_root(&mut self, name: Option<&str>, file: &Path) {
+        self.strict = true;
+        match name {
+            Some(name) => drop(self.roots.named.insert(name.to_owned(), file.to_owned())),
+            None => self.roots.any = Some(file.to_owned()),
+        }
     }
 
     /// Takes a trusted root as `NAME=FILE`, or `FILE` for every name and for policies that name
@@ -85,7 +110,11 @@ impl Resolve for Keys {
     }
 
     fn root(&self, name: Option<&str>) -> Result<Option<Arc<TrustRoot>>, BundleRefusal> {
-        let Some(file) = self.roots.get(name) else {
+        let file = match name {
+            Some(name) if self.strict => self.roots.named.get(name),
+            name => self.roots.get(name),
+        };
+        let Some(file) = file else {
             return match name {
                 None => TrustRoot::public_good().map(|root| Some(Arc::new(root))),
                 Some(_) => Ok(None),
@@ -107,4 +136,46 @@ fn read(file: &Path, most: u64) -> std::io::Result<String> {
         return Err(std::io::Error::other(format!("larger than {most} bytes")));
     }
     Ok(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A root that is not the public one, by its name or by none.
+    #[test]
+    fn a_name_means_its_file_and_no_other() {
+        let dir = tempfile::tempdir().unwrap();
+        let broken = dir.path().join("env=prod/root.json");
+        std::fs::create_dir_all(broken.parent().unwrap()).unwrap();
+        std::fs::write(&broken, "no root").unwrap();
+        let told = |keys: &Keys, name| match keys.root(name) {
+            Ok(Some(_)) => "public",
+            Ok(None) => "missing",
+            Err(_) => "broken",
+        };
+        let mut car = Keys::default();
+        car.name_root(None, &broken);
+        assert_eq!(told(&car, None), "broken", "a path with = is a path");
+        assert_eq!(told(&car, Some("fleeet")), "missing", "a name is not the default");
+        let mut named = Keys::default();
+        named.name_root(Some("fleet"), &broken);
+        assert_eq!((told(&named, Some("fleet")), told(&named, None)), ("broken", "public"));
+
+        let typed = |text: &str| {
+            let mut keys = Keys::default();
+            keys.add_root(text);
+            keys
+        };
+        let path = broken.to_str().unwrap();
+        assert_eq!(told(&typed(path), None), "broken");
+        assert_eq!(told(&typed(path), Some("x")), "broken", "one file for any name");
+        assert_eq!(told(&typed(&format!("x={path}")), Some("x")), "broken");
+        assert_eq!(told(&typed(&format!("x={path}")), Some("y")), "missing");
+        let url = "https://fulcio.example";
+        assert_eq!(told(&typed(&format!("{url}={path}")), Some(url)), "broken");
+        let mut both = typed(&format!("x={path}"));
+        both.add_root(path);
+        assert_eq!(told(&both, Some("y")), "missing", "a misspelt name");
+    }
 }

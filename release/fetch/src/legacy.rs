@@ -11,7 +11,7 @@ use pitlane_release::{
 
 use crate::{FetchError, Source};
 
-/// Most layers looked at of one tag; each signer and each attestation adds one.
+/// Most layers fetched of one tag; each signer and each attestation adds one.
 const MAX_LAYERS: usize = 64;
 /// Most bytes of all layers of one image; a flood ends here.
 const MAX_TOTAL: u64 = 32 * 1024 * 1024;
@@ -44,15 +44,23 @@ async fn of_tag(
     let Ok(manifest) = manifest else { return Ok(Vec::new()) };
     let mut found: Vec<LegacyLayer> = Vec::new();
     let mut total = 0;
-    for layer in manifest.layers.into_iter().take(MAX_LAYERS) {
+    for layer in manifest.layers {
+        if found.len() >= MAX_LAYERS {
+            break;
+        }
         let cap = match layer.media_type.as_str() {
             SIMPLE_SIGNING => MAX_PAYLOAD,
             DSSE_LAYER => MAX_BUNDLE,
             _ => continue,
         };
-        total += layer.size;
-        if layer.size > cap || total > MAX_TOTAL {
+        // Sizes are a stranger's word: what is too large is left out before it is added up, so
+        // that it neither overflows nor takes the place of what follows.
+        if layer.size > cap {
             continue;
+        }
+        total += layer.size;
+        if total > MAX_TOTAL {
+            break;
         }
         let payload = match source.blob(repository, &layer.digest, layer.size).await {
             Ok(bytes) => bytes,

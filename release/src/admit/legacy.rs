@@ -22,8 +22,10 @@ pub(super) fn look(
         AuthorityRule::Key(rule) => match &rule.witness {
             None => match legacy_by_key(layer, &rule.key) {
                 Some(payload) => Ok(payload),
-                None => Err(Miss::WrongSigner),
+                None => Err(Miss::WrongSigner(None)),
             },
+            // By the key as the policy has it, with its hash; then by what else must vouch.
+            Some(_) if legacy_by_key(layer, &rule.key).is_none() => Err(Miss::WrongSigner(None)),
             Some((witness, root)) => {
                 let expect = Expect::Key { key: rule.key.clone(), witness: *witness };
                 verify_legacy(layer, &expect, root).map_err(Miss::of)

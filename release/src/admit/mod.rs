@@ -106,14 +106,18 @@ pub struct Verdict {
 }
 
 impl Verdict {
-    /// Whether a lab or a cluster lets the image run: it is admitted, or the policy only warns
-    /// and the image is at least the bytes that its digest names. A car asks for [`Verified`].
+    /// Whether a lab or a cluster lets the image run: it is admitted, or the policy speaks of it
+    /// and only warns, and the image is at least the bytes that its digest names. A car asks for
+    /// [`Verified`].
     pub fn allowed(&self) -> bool {
         match &self.answer {
             Ok(_) => true,
-            Err(Refusal::Altered { .. } | Refusal::Unusable(_) | Refusal::WrongPlatform(..)) => {
-                false
-            }
+            Err(
+                Refusal::NoPolicy
+                | Refusal::Altered { .. }
+                | Refusal::Unusable(_)
+                | Refusal::WrongPlatform(..),
+            ) => false,
             Err(_) => self.mode == Mode::Warn,
         }
     }
@@ -142,7 +146,16 @@ type Step<T> = Result<T, Failed>;
 /// Decides whether the image may run here.
 pub fn admit(policy: &Policy, question: &Question<'_>, evidence: &Evidence) -> Verdict {
     let mut notes = Notes::default();
-    let answer = judge(policy, question, evidence, &mut notes);
+    let answer =
+        judge(policy, question, evidence, &mut notes).map_err(|failed| match policy.mode {
+            // Who only warns still lets nothing run but the bytes that were named.
+            Mode::Warn if !matches!(failed.2, Refusal::NoPolicy) => {
+                let bytes =
+                    content::check(question.platform, evidence, None, &mut Notes::default());
+                bytes.err().unwrap_or(failed)
+            }
+            Mode::Warn | Mode::Enforce => failed,
+        });
     let answer = answer.map_err(|Failed(check, wanted, refusal)| {
         let failed = Check::failed(check, refusal.to_string()).hinting(refusal.hint());
         notes.0.push(failed.wanting(wanted));

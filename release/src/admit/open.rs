@@ -6,7 +6,7 @@ use crate::{
     Digest,
     bundle::{Bundle, Signed},
     policy::{Authority, AuthorityRule},
-    refusal::Refusal,
+    refusal::{Refusal, Unproven},
     sigstore::{BundleRefusal, Content, Expect, Subject, Workflow, verify},
     statement::Subject as Named,
 };
@@ -27,9 +27,9 @@ pub(super) struct Opened<'a> {
 pub(super) enum Miss {
     /// No document of a kind that is judged here.
     Junk,
-    /// Signed by nobody asked for.
-    WrongSigner,
-    /// By somebody asked for, without what else must vouch for it.
+    /// Signed by nobody asked for; by whom, where that is known.
+    WrongSigner(Option<BundleRefusal>),
+    /// What must vouch for the signature does not; whose it is may not be known then.
     NotProven(BundleRefusal),
     /// It names an authority's key, and its signature does not fit.
     Altered(String),
@@ -39,7 +39,7 @@ impl Miss {
     const fn rank(&self) -> u8 {
         match self {
             Self::Junk => 0,
-            Self::WrongSigner => 1,
+            Self::WrongSigner(_) => 1,
             Self::NotProven(_) => 2,
             Self::Altered(_) => 3,
         }
@@ -47,17 +47,39 @@ impl Miss {
 
     /// The more telling one.
     pub(super) fn max(self, other: Self) -> Self {
-        if other.rank() > self.rank() { other } else { self }
+        // Of two strangers, the one that is known by name.
+        let unnamed = matches!(self, Self::WrongSigner(None));
+        if other.rank() > self.rank() || (unnamed && other.rank() == self.rank()) {
+            other
+        } else {
+            self
+        }
+    }
+
+    /// The refusal, where nothing more telling was found; none for junk.
+    pub(super) fn refusal(self) -> Option<Refusal> {
+        match self {
+            Self::Junk => None,
+            Self::WrongSigner(None) => Some(Refusal::WrongSigner),
+            Self::WrongSigner(Some(why)) => Some(Refusal::NotProven(Unproven {
+                code: Refusal::WrongSigner.code(),
+                why: why.to_string(),
+                hint: why.hint(),
+            })),
+            Self::NotProven(why) => Some(Refusal::NotProven(why.into())),
+            Self::Altered(why) => Some(Refusal::AlteredStatement(why)),
+        }
     }
 
     /// What a failed verification tells.
     pub(super) fn of(refusal: BundleRefusal) -> Self {
         use BundleRefusal as Refused;
         match refusal {
-            Refused::Malformed(_) | Refused::Unsupported(_) => Self::Junk,
-            Refused::OtherMaterial { .. }
-            | Refused::WrongIdentity { .. }
-            | Refused::WrongIssuer { .. } => Self::WrongSigner,
+            Refused::Malformed(_) => Self::Junk,
+            Refused::OtherMaterial { .. } => Self::WrongSigner(None),
+            Refused::WrongIdentity { .. } | Refused::WrongIssuer { .. } => {
+                Self::WrongSigner(Some(refusal))
+            }
             other => Self::NotProven(other),
         }
     }
@@ -69,7 +91,7 @@ pub(super) fn open<'a>(
     bytes: &[u8],
 ) -> Result<Opened<'a>, Miss> {
     let bundle = Bundle::parse(bytes).map_err(|_| Miss::Junk)?;
-    let mut miss = Miss::WrongSigner;
+    let mut miss = Miss::WrongSigner(None);
     for authority in authorities {
         match by(authority, &bundle, bytes) {
             Ok((payload, workflow)) => return Ok(Opened { authority, payload, workflow }),
@@ -82,13 +104,10 @@ pub(super) fn open<'a>(
 /// The statement in a bundle that one of the authorities signed, for those who look at a release
 /// without judging whether it may drive.
 pub fn signed_payload(authorities: &[Authority], bytes: &[u8]) -> Result<Vec<u8>, Refusal> {
-    match open(authorities, bytes) {
-        Ok(opened) => Ok(opened.payload),
-        Err(Miss::Junk) => Err(Refusal::AlteredStatement("not a signed statement".into())),
-        Err(Miss::Altered(why)) => Err(Refusal::AlteredStatement(why)),
-        Err(Miss::NotProven(why)) => Err(Refusal::NotProven(why.into())),
-        Err(Miss::WrongSigner) => Err(Refusal::WrongSigner),
-    }
+    let junk = || Refusal::AlteredStatement("not a signed statement".into());
+    open(authorities, bytes)
+        .map(|opened| opened.payload)
+        .map_err(|miss| miss.refusal().unwrap_or_else(junk))
 }
 
 /// The payload and the run behind it, if this authority signed the bundle.
@@ -98,14 +117,14 @@ pub(super) fn by(
     bytes: &[u8],
 ) -> Result<(Vec<u8>, Option<Workflow>), Miss> {
     let (expect, root) = match &authority.rule {
-        AuthorityRule::Static { .. } => return Err(Miss::WrongSigner),
+        AuthorityRule::Static { .. } => return Err(Miss::WrongSigner(None)),
         AuthorityRule::Key(rule) => {
             let payload = match bundle.verify([&rule.key]) {
                 Signed::By(_, payload) => payload,
                 Signed::Altered => {
                     return Err(Miss::Altered("the signature does not fit".into()));
                 }
-                Signed::ByNobodyKnown => return Err(Miss::WrongSigner),
+                Signed::ByNobodyKnown => return Err(Miss::WrongSigner(None)),
             };
             match &rule.witness {
                 None => return Ok((payload.to_vec(), None)),

@@ -126,6 +126,12 @@ pub(super) fn workflow(
         return fail(format!("on a `{}` machine", shown(&run.runner)));
     }
     if want.own_tag {
+        // Else a run of one listed repository could release for another.
+        let own = run.repository.as_deref().and_then(path_of);
+        if own != Some(source.repository.as_str()) {
+            let run = shown(&run.repository);
+            return fail(format!("of `{run}`, for a release of {}", source.repository));
+        }
         let own = format!("refs/tags/{}", source.tag);
         if run.reference.as_ref() != Some(&own) {
             return fail(format!("of `{}`", shown(&run.reference)));
@@ -137,6 +143,12 @@ pub(super) fn workflow(
     let found = format!("{} {}", shown(&run.repository), shown(&run.reference));
     notes.pass("workflow", wanted, found);
     Ok(())
+}
+
+/// The path of a repository's URL: `team/car` of `https://github.com/team/car`.
+fn path_of(url: &str) -> Option<&str> {
+    let (_, path) = url.split_once("://")?.1.split_once('/')?;
+    Some(path.trim_end_matches('/').trim_end_matches(".git"))
 }
 
 /// The provenance, when the policy asks for one.

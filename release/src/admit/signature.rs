@@ -133,10 +133,13 @@ fn suffices(authority: &Authority, found: &Found) -> Result<String, Option<Refus
         return Err(Some(Refusal::AttestationOnly(kind.clone())));
     }
     Err(match &found.miss {
-        Some(Miss::Altered(why)) => Some(Refusal::AlteredStatement(why.clone())),
-        Some(Miss::NotProven(why)) => Some(Refusal::NotProven(why.clone().into())),
-        _ if found.other_image => Some(Refusal::OtherImage),
-        _ => None,
+        Some(Miss::Junk | Miss::WrongSigner(_)) | None if found.other_image => {
+            Some(Refusal::OtherImage)
+        }
+        // A stranger's signature beside others' says nothing about this authority, unless a
+        // certificate says whose it is.
+        Some(Miss::WrongSigner(None) | Miss::Junk) | None => None,
+        Some(miss) => miss.clone().refusal(),
     })
 }
 

@@ -44,7 +44,7 @@ fn open<'a>(policy: &'a Policy, bytes: &[u8]) -> Result<SignedRelease<'a>, NoRel
     let opened = match open::open(&policy.authorities, bytes) {
         Ok(opened) => opened,
         // A bundle of a stranger that is no release statement says nothing about this one.
-        Err(Miss::WrongSigner) if !claims_release(bytes) => {
+        Err(Miss::WrongSigner(_)) if !claims_release(bytes) => {
             return Err(NoRelease::Missed(Miss::Junk));
         }
         Err(miss) => return Err(NoRelease::Missed(miss)),
@@ -106,11 +106,11 @@ pub(super) fn newest<'a>(
     }
     let refusal = match (miss, other_type) {
         _ if other_image => Refusal::OtherImage,
-        (Miss::Altered(why), _) => Refusal::AlteredStatement(why),
-        (Miss::NotProven(why), _) => Refusal::NotProven(why.into()),
-        (_, Some(kind)) if kind != COSIGN_SIGN => Refusal::AttestationOnly(kind),
-        (_, Some(_)) | (Miss::Junk, None) => Refusal::Unsigned,
-        (Miss::WrongSigner, None) => Refusal::WrongSigner,
+        (Miss::Junk | Miss::WrongSigner(_), Some(kind)) if kind != COSIGN_SIGN => {
+            Refusal::AttestationOnly(kind)
+        }
+        (Miss::Junk | Miss::WrongSigner(_), Some(_)) => Refusal::Unsigned,
+        (miss, _) => miss.refusal().unwrap_or(Refusal::Unsigned),
     };
     Err(failed("statement", wanted, refusal))
 }

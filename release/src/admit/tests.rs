@@ -314,8 +314,15 @@ fn a_warning_is_no_permission() {
     let verdict = world.judge(&evidence);
     assert_eq!(verdict.answer.as_ref().unwrap_err().code(), "unsigned");
     assert!(verdict.allowed());
+    let mut swapped = evidence.clone();
+    swapped.manifest = Some(world.manifests[&Platform::LinuxAmd64].clone());
+    assert!(!world.judge(&swapped).allowed(), "another platform's manifest in an unsigned index");
     evidence.top.push(b' ');
     assert!(!world.judge(&evidence).allowed(), "other bytes than those named");
+    evidence.top.pop();
+    let image = std::mem::replace(&mut world.image, "r.example/other/car:v1".parse().unwrap());
+    assert!(!world.judge(&evidence).allowed(), "a policy that does not speak of it allows nothing");
+    world.image = image;
     world.policy = world.policy.replace("mode: warn", "mode: enforce");
     assert!(!world.judge(&evidence).allowed());
 }

@@ -44,6 +44,8 @@ pub struct KeyRule {
     pub key: PublicKey,
     /// Who else must vouch, and by which trusted root; nobody when absent.
     pub witness: Option<(Witness, Arc<TrustRoot>)>,
+    /// The trusted root's name in the policy; the default one when absent.
+    pub root: Option<String>,
 }
 
 /// Signatures with a certificate.
@@ -53,6 +55,8 @@ pub struct KeylessRule {
     pub expect: Expect,
     /// The authorities and logs that count.
     pub root: Arc<TrustRoot>,
+    /// Its name in the policy; the default one when absent.
+    pub name: Option<String>,
 }
 
 impl KeylessRule {

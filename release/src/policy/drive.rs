@@ -14,7 +14,7 @@ pub struct DriveRules {
     /// Which repositories' releases, for which kinds of car.
     pub sources: Vec<SourceRule>,
     /// Platforms that may drive; all when absent.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "super::given::value")]
     pub platforms: Option<Vec<Platform>>,
     /// The lowest counter admitted even by a car whose own floor is empty.
     #[serde(default)]
@@ -23,20 +23,20 @@ pub struct DriveRules {
     #[serde(default)]
     pub require_expiry: bool,
     /// Most days since a release was issued; any age when absent.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "super::given::value")]
     pub max_age_days: Option<u32>,
     /// Laps that must be proven.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "super::given::value")]
     pub laps: Option<LapRules>,
     /// Provenance that must be there.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "super::given::value")]
     pub provenance: Option<ProvenanceRules>,
     /// The CI run that must have signed; only with `keyless` authorities.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "super::given::value")]
     pub workflow: Option<WorkflowRules>,
     /// Predicate types of further evidence that a release must name, signed by an authority:
     /// `https://cyclonedx.org/bom`.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "super::given::items")]
     pub evidence: Vec<String>,
 }
 
@@ -59,18 +59,18 @@ pub struct LapRules {
     /// Laps on each of them.
     pub min_laps: u32,
     /// Largest distance from the centre line allowed, in metres.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "super::given::value")]
     pub max_abs_cte_m: Option<f64>,
     /// Largest mean distance from the centre line allowed, in metres.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "super::given::value")]
     pub max_mean_abs_cte_m: Option<f64>,
     /// Seeds that must each have been driven on each track: laps on a seed that the pipeline did
     /// not choose by itself. Any when empty.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "super::given::items")]
     pub seeds: Vec<u64>,
     /// Who may sign laps, when that is another key than the one for releases. They vouch for
     /// nothing else. The authorities of `spec` when empty.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "super::given::items")]
     pub(super) authorities: Vec<AuthorityFile>,
 }
 
@@ -82,10 +82,10 @@ pub struct WorkflowRules {
     /// Repositories whose runs count, as URLs: `https://github.com/team/car`.
     pub repositories: Vec<String>,
     /// Events that may have started it, e.g. `push`; any when absent.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "super::given::value")]
     pub triggers: Option<Vec<String>>,
     /// Whose machines may have run it, e.g. `github-hosted`; any when absent.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "super::given::value")]
     pub runners: Option<Vec<String>>,
     /// Whether the run must have been of the release's own tag and commit.
     #[serde(default = "yes")]
@@ -101,10 +101,10 @@ const fn yes() -> bool {
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct ProvenanceRules {
     /// `builder.id`s that are trusted; any when absent.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "super::given::value")]
     pub builders: Option<Vec<String>>,
     /// Sources that are trusted, as provenance writes them (`git+https://…`); any when absent.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "super::given::value")]
     pub sources: Option<Vec<String>>,
 }
 

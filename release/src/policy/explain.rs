@@ -38,7 +38,7 @@ fn authority(one: &Authority) -> String {
         AuthorityRule::Key(rule) => {
             let (mut text, key) = (String::new(), rule.key.id());
             if let Some((witness, _)) = &rule.witness {
-                text = witnesses(witness.log, witness.stamp);
+                text = witnesses(witness.log, witness.stamp) + &by_root(rule.root.as_ref());
             }
             format!("key {key}{text}")
         }
@@ -51,7 +51,8 @@ fn authority(one: &Authority) -> String {
                     .collect();
                 let sct = if keyless.sct { "" } else { ", its certificate logged or not" };
                 let witnesses = witnesses(keyless.witness.log, keyless.witness.stamp);
-                format!("{}{witnesses}{sct}", names.join(" or "))
+                let root = by_root(rule.name.as_ref());
+                format!("{}{witnesses}{sct}{root}", names.join(" or "))
             }
             None => "nobody".into(),
         },
@@ -66,6 +67,13 @@ fn authority(one: &Authority) -> String {
         Formats::Legacy => ", under a .sig or .att tag",
     };
     format!("`{}`: {who} {what}{form}", one.name)
+}
+
+fn by_root(name: Option<&String>) -> String {
+    match name {
+        Some(name) => format!(" by the trusted root `{name}`,"),
+        None => " by the default trusted root,".into(),
+    }
 }
 
 fn witnesses(log: bool, stamp: bool) -> String {
@@ -99,7 +107,12 @@ fn drive(policy: &Policy, rules: &DriveRules, lines: &mut Vec<String>) {
     }
     if let Some(run) = &rules.workflow {
         let own = if run.own_tag { ", for the release's own tag and commit" } else { "" };
-        lines.push(format!("  - signed by a CI run of {}{own}", run.repositories.join(" or ")));
+        let list = |what: &str, list: &Option<Vec<String>>| {
+            list.as_ref().map(|list| format!(", {what} {}", list.join(" or "))).unwrap_or_default()
+        };
+        let (on, by) = (list("on", &run.runners), list("started by", &run.triggers));
+        let who = run.repositories.join(" or ");
+        lines.push(format!("  - signed by a CI run of {who}{by}{on}{own}"));
     }
     if let Some(laps) = &rules.laps {
         lines.push(format!("  - {}", self::laps(policy, laps)));
@@ -107,7 +120,9 @@ fn drive(policy: &Policy, rules: &DriveRules, lines: &mut Vec<String>) {
     if let Some(provenance) = &rules.provenance {
         let builders = provenance.builders.as_ref();
         let who = builders.map_or("anybody".into(), |list| list.join(" or "));
-        lines.push(format!("  - built by {who}, from its own tag and commit"));
+        let from = provenance.sources.as_ref().map(|list| format!(" from {}", list.join(" or ")));
+        let from = from.unwrap_or_default();
+        lines.push(format!("  - built by {who}{from}, of its own tag and commit"));
     }
     for kind in &rules.evidence {
         lines.push(format!("  - with evidence of type {kind}"));
@@ -117,9 +132,10 @@ fn drive(policy: &Policy, rules: &DriveRules, lines: &mut Vec<String>) {
 fn laps(policy: &Policy, laps: &LapRules) -> String {
     let mut text =
         format!("drove {} laps or more on {}", laps.min_laps, laps.tracks.join(" and on "));
-    if let Some(limit) = laps.max_abs_cte_m {
-        let _ = write!(text, ", never further than {limit} m from the centre line");
-    }
+    let _ = match laps.max_abs_cte_m {
+        Some(limit) => write!(text, ", never further than {limit} m from the centre line"),
+        None => write!(text, ", never off the road"),
+    };
     if let Some(limit) = laps.max_mean_abs_cte_m {
         let _ = write!(text, ", {limit} m in the mean");
     }

@@ -7,6 +7,7 @@
 mod authority;
 mod drive;
 mod explain;
+mod given;
 mod glob;
 mod lint;
 mod resolve;

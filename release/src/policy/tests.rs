@@ -93,3 +93,62 @@ fn what_is_not_understood_is_refused() {
         assert!(error.contains(want), "{to}: {error}");
     }
 }
+
+/// What is there without a value is no demand by oversight: it is refused, with its line.
+#[test]
+fn a_field_without_a_value_is_refused() {
+    for (from, to) in [
+        ("    - name: release\n", "    - name: release\n      ctlog:\n"),
+        ("    - name: release\n", "    - name: release\n      rfc3161timestamp:\n"),
+        ("    - name: release\n", "    - name: release\n      attestations:\n"),
+        ("    - name: release\n", "    - name: release\n      attestations: []\n"),
+        ("    - name: release\n", "    - name: release\n      keyless:\n"),
+        ("  minimumCounter: 3\n", "  provenance:\n"),
+        ("  minimumCounter: 3\n", "  workflow:\n"),
+        ("  minimumCounter: 3\n", "  maxAgeDays:\n"),
+        ("  minimumCounter: 3\n", "  platforms:\n"),
+        ("  minimumCounter: 3\n", "  evidence: []\n"),
+        ("    minLaps: 3\n", "    minLaps: 3\n    seeds:\n"),
+        ("    minLaps: 3\n", "    minLaps: 3\n    seeds: []\n"),
+        ("    minLaps: 3\n", "    minLaps: 3\n    authorities: []\n"),
+        ("    minLaps: 3\n", "    minLaps: 3\n    maxAbsCteM:\n"),
+        ("  laps:\n    tracks: [generated_track]\n    minLaps: 3\n", "  laps:\n"),
+        ("spec:", "spec:\n  mode:"),
+    ] {
+        let error = Policy::parse(&text(&[(from, to)]), &|_: &str| None).unwrap_err().to_string();
+        assert!(error.contains("without a"), "{to}: {error}");
+    }
+    let whole = text(&[]);
+    let empty = whole[..whole.find("drive:").unwrap()].to_owned() + "drive:\n";
+    assert!(Policy::parse(&empty, &|_: &str| None).is_err());
+    // Written out, defaults are meant.
+    let given = text(&[("  minimumCounter: 3\n", "  provenance: {}\n")]);
+    assert!(Policy::parse(&given, &|_: &str| None).unwrap().drive.unwrap().provenance.is_some());
+    let given = text(&[("    - name: release\n", "    - name: release\n      ctlog: {}\n")]);
+    let policy = Policy::parse(&given, &|_: &str| None).unwrap();
+    let AuthorityRule::Key(rule) = &policy.authorities[0].rule else { panic!("a key") };
+    assert!(rule.witness.as_ref().is_some_and(|(witness, _)| witness.log));
+}
+
+#[test]
+fn services_of_several_instances_need_one_root() {
+    let keyless = |url: &str, log: &str| {
+        let name = "    - name: release\n";
+        let with = format!(
+            "    - name: other\n      keyless:\n        url: {url}\n        identities: \
+             [{{ subject: a, issuer: b }}]\n      ctlog: {{ url: {log} }}\n{name}"
+        );
+        Policy::parse(&text(&[(name, &with)]), &|_: &str| None)
+    };
+    assert!(keyless("https://fulcio.sigstore.dev", "https://rekor.sigstore.dev/").is_ok());
+    for (url, log) in [
+        ("https://fulcio.a.example", "https://rekor.b.example"),
+        ("https://fulcio.sigstore.dev", "https://rekor.b.example"),
+        ("https://fulcio.a.example", "https://rekor.sigstore.dev"),
+    ] {
+        let error = keyless(url, log).unwrap_err().to_string();
+        assert!(error.contains("trustRootRef"), "{url} {log}: {error}");
+    }
+    let missing = keyless("https://one.example", "https://one.example").unwrap_err();
+    assert_eq!(missing, PolicyError::RootMissing("https://one.example".into()));
+}

@@ -21,7 +21,7 @@ pub struct PolicyFile {
     kind: Kind,
     metadata: Metadata,
     spec: Spec,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "super::given::value")]
     drive: Option<DriveRules>,
 }
 
@@ -55,13 +55,13 @@ struct Metadata {
 struct Spec {
     images: Vec<ImagePattern>,
     authorities: Vec<AuthorityFile>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "super::given::value")]
     mode: Option<String>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "super::given::value")]
     #[schemars(skip)]
     #[expect(dead_code, reason = "refused where it is read")]
     policy: Option<Program>,
-    #[serde(default, rename = "match")]
+    #[serde(default, deserialize_with = "super::given::value", rename = "match")]
     #[schemars(skip)]
     #[expect(dead_code, reason = "refused where it is read")]
     resources: Option<Match>,
@@ -77,23 +77,23 @@ struct ImagePattern {
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(super) struct AuthorityFile {
-    #[serde(default)]
+    #[serde(default, deserialize_with = "super::given::value")]
     name: Option<String>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "super::given::value")]
     key: Option<KeyFile>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "super::given::value")]
     keyless: Option<KeylessFile>,
-    #[serde(default, rename = "static")]
+    #[serde(default, deserialize_with = "super::given::value", rename = "static")]
     fixed: Option<StaticFile>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "super::given::items")]
     attestations: Vec<AttestationFile>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "super::given::value")]
     ctlog: Option<LogFile>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "super::given::value")]
     rfc3161timestamp: Option<StampFile>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "super::given::value")]
     signature_format: Option<String>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "super::given::value")]
     #[schemars(skip)]
     #[expect(dead_code, reason = "refused where it is read")]
     source: Option<Elsewhere>,
@@ -102,13 +102,13 @@ pub(super) struct AuthorityFile {
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 struct KeyFile {
-    #[serde(default)]
+    #[serde(default, deserialize_with = "super::given::value")]
     data: Option<String>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "super::given::value")]
     secret_ref: Option<SecretRef>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "super::given::value")]
     hash_algorithm: Option<String>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "super::given::value")]
     #[schemars(skip)]
     #[expect(dead_code, reason = "refused where it is read")]
     kms: Option<Kms>,
@@ -118,7 +118,7 @@ struct KeyFile {
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 struct SecretRef {
     name: String,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "super::given::value")]
     #[schemars(skip)]
     #[expect(dead_code, reason = "refused where it is read")]
     namespace: Option<Namespace>,
@@ -127,15 +127,15 @@ struct SecretRef {
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 struct KeylessFile {
-    #[serde(default)]
+    #[serde(default, deserialize_with = "super::given::value")]
     url: Option<String>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "super::given::value")]
     trust_root_ref: Option<String>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "super::given::items")]
     identities: Vec<IdentityFile>,
     #[serde(default, rename = "insecureIgnoreSCT")]
     insecure_ignore_sct: bool,
-    #[serde(default, rename = "ca-cert")]
+    #[serde(default, deserialize_with = "super::given::value", rename = "ca-cert")]
     #[schemars(skip)]
     #[expect(dead_code, reason = "refused where it is read")]
     ca_cert: Option<CaCert>,
@@ -144,29 +144,29 @@ struct KeylessFile {
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 struct IdentityFile {
-    #[serde(default)]
+    #[serde(default, deserialize_with = "super::given::value")]
     issuer: Option<String>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "super::given::value")]
     issuer_reg_exp: Option<String>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "super::given::value")]
     subject: Option<String>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "super::given::value")]
     subject_reg_exp: Option<String>,
 }
 
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 struct LogFile {
-    #[serde(default)]
+    #[serde(default, deserialize_with = "super::given::value")]
     url: Option<String>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "super::given::value")]
     trust_root_ref: Option<String>,
 }
 
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 struct StampFile {
-    #[serde(default)]
+    #[serde(default, deserialize_with = "super::given::value")]
     trust_root_ref: Option<String>,
 }
 
@@ -174,7 +174,7 @@ struct StampFile {
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 struct StaticFile {
     action: String,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "super::given::value")]
     message: Option<String>,
 }
 
@@ -183,7 +183,7 @@ struct StaticFile {
 struct AttestationFile {
     name: String,
     predicate_type: String,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "super::given::value")]
     #[schemars(skip)]
     #[expect(dead_code, reason = "refused where it is read")]
     policy: Option<Program>,

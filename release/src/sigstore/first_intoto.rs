@@ -24,7 +24,7 @@ use x509_cert::{
 };
 
 use super::{
-    identity::{Expect, Identity},
+    identity::Expect,
     legacy::{Parts, Promise},
     refusal::BundleRefusal,
     root::TrustRoot,
@@ -109,18 +109,7 @@ pub(super) fn verify(
     let info = parse_certificate_info(leaf).map_err(|error| refused(&error))?;
     let san = info.identity.as_ref().map(SubjectAltName::as_str).unwrap_or_default();
     let issuer = info.issuer.as_deref().unwrap_or_default();
-    let mut named = keyless.any_of.iter().filter(|identity| identity.san.matches(san)).peekable();
-    let all = |show: fn(&Identity) -> String| {
-        keyless.any_of.iter().map(show).collect::<Vec<_>>().join("` or `")
-    };
-    if named.peek().is_none() || san.is_empty() {
-        let want = all(|identity| identity.san.to_string());
-        return Err(BundleRefusal::WrongIdentity { want, found: san.to_owned() });
-    }
-    if issuer.is_empty() || !named.any(|identity| identity.issuer.matches(issuer)) {
-        let want = all(|identity| identity.issuer.to_string());
-        return Err(BundleRefusal::WrongIssuer { want, found: issuer.to_owned() });
-    }
+    keyless.admits(san, issuer)?;
 
     let scheme = info.key_algorithm.default_signing_scheme();
     verify_signature(&info.public_key, &envelope.pae(), &envelope.signature.sig, scheme)

@@ -1,5 +1,6 @@
 //! `Expect`: who must have signed, and what must vouch for the time.
 
+use super::refusal::BundleRefusal;
 use crate::{key::PublicKey, matcher::Matcher};
 
 /// Who must have signed a bundle. One of the two; a bundle of the other kind is refused.
@@ -26,6 +27,28 @@ pub struct Keyless {
     /// Whether a certificate transparency log must have the certificate (SCT). Without it, an
     /// authority could issue a certificate that nobody ever sees.
     pub sct: bool,
+}
+
+impl Keyless {
+    /// Whether a certificate's name and issuer are one of those asked for, together.
+    pub(super) fn admits(&self, san: &str, issuer: &str) -> Result<(), BundleRefusal> {
+        if san.is_empty() || issuer.is_empty() {
+            return Err(BundleRefusal::Certificate("it names nobody".into()));
+        }
+        let all = |show: fn(&Identity) -> String| {
+            self.any_of.iter().map(show).collect::<Vec<_>>().join("` or `")
+        };
+        let mut named = self.any_of.iter().filter(|identity| identity.san.matches(san)).peekable();
+        if named.peek().is_none() {
+            let want = all(|identity| identity.san.to_string());
+            return Err(BundleRefusal::WrongIdentity { want, found: san.to_owned() });
+        }
+        if !named.any(|identity| identity.issuer.matches(issuer)) {
+            let want = all(|identity| identity.issuer.to_string());
+            return Err(BundleRefusal::WrongIssuer { want, found: issuer.to_owned() });
+        }
+        Ok(())
+    }
 }
 
 /// An identity that a certificate authority attested at signing time.
@@ -60,7 +83,7 @@ impl Expect {
 }
 
 /// What must vouch for a signature beside its signer. What a bundle has beyond it must verify all
-/// the same.
+/// the same, when it is verified in full.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Witness {
     /// A transparency log of the trusted root must have it: an entry that somebody stripped is

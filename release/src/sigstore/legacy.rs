@@ -174,7 +174,6 @@ impl<'a> Parts<'a> {
         let mut certificates = Vec::new();
         for name in [CERTIFICATE, CHAIN] {
             let Some(pem) = text(name)? else { continue };
-            // Two certificates and what is between them: more is not looked at, and refused.
             for block in pem.split_inclusive("-----END CERTIFICATE-----") {
                 if block.trim().is_empty() {
                     continue;
@@ -222,10 +221,11 @@ impl<'a> Parts<'a> {
             material["timestampVerificationData"] =
                 json!({ "rfc3161Timestamps": [{ "signedTimestamp": stamp.signed }] });
         }
-        // A v0.1 has a promise; without one it is read by the rules of v0.3.
-        let version = match self.promise {
-            Some(_) => "application/vnd.dev.sigstore.bundle+json;version=0.1",
-            None => "application/vnd.dev.sigstore.bundle+json;version=0.3",
+        // A v0.1 has a promise. Without one: v0.2 takes a chain of certificates, v0.3 a key alone.
+        let version = match (&self.promise, self.certificates.is_empty()) {
+            (Some(_), _) => "application/vnd.dev.sigstore.bundle+json;version=0.1",
+            (None, false) => "application/vnd.dev.sigstore.bundle+json;version=0.2",
+            (None, true) => "application/vnd.dev.sigstore.bundle+json;version=0.3",
         };
         let mut bundle = json!({ "mediaType": version, "verificationMaterial": material });
         if let Some(envelope) = envelope {

@@ -45,7 +45,8 @@ pub(super) fn check(
 }
 
 /// Refuses entries without a signed time of their own that were made when their log did not
-/// count: the times proven by others must lie in the log's.
+/// count: the times proven by others must lie in the log's. Where there is no proven time at all (a
+/// key's entry, Rekor v2), the log must not have ended.
 pub(super) fn in_its_time(
     bundle: &Bundle,
     times: &[jiff::Timestamp],
@@ -54,6 +55,7 @@ pub(super) fn in_its_time(
     let entries = &bundle.verification_material.tlog_entries;
     for entry in entries.iter().filter(|entry| entry.inclusion_promise.is_none()) {
         let (id, _) = log_of(entry, root)?;
+        let times = if times.is_empty() { &[jiff::Timestamp::MAX][..] } else { times };
         if let Some(time) = times.iter().find(|time| root.logs.key_at(&id, **time).is_none()) {
             return Err(BundleRefusal::Log(format!("the log's key does not count at {time}")));
         }

@@ -9,7 +9,7 @@ use sigstore_verify::{PublicKeyVerificationPolicy, VerificationPolicy, Verificat
 
 use super::{
     alone, chain,
-    identity::{Expect, Identity, Keyless, Witness},
+    identity::{Expect, Keyless, Witness},
     log,
     refusal::BundleRefusal,
     root::TrustRoot,
@@ -175,23 +175,9 @@ fn named(
     result: &VerificationResult,
     keyless: &Keyless,
 ) -> Result<(String, String), BundleRefusal> {
-    let san = result.identity().map(SubjectAltName::as_str);
-    let (Some(san), Some(issuer)) = (san, result.issuer()) else {
-        return Err(BundleRefusal::Certificate("it names nobody".into()));
-    };
-    let wanted = |identity: &&Identity| identity.san.matches(san);
-    let all = |show: fn(&Identity) -> String| {
-        keyless.any_of.iter().map(show).collect::<Vec<_>>().join("` or `")
-    };
-    if !keyless.any_of.iter().any(|identity| wanted(&identity)) {
-        let want = all(|identity| identity.san.to_string());
-        return Err(BundleRefusal::WrongIdentity { want, found: san.to_owned() });
-    }
-    let mut named = keyless.any_of.iter().filter(wanted);
-    if !named.any(|identity| identity.issuer.matches(issuer)) {
-        let want = all(|identity| identity.issuer.to_string());
-        return Err(BundleRefusal::WrongIssuer { want, found: issuer.to_owned() });
-    }
+    let san = result.identity().map(SubjectAltName::as_str).unwrap_or_default();
+    let issuer = result.issuer().unwrap_or_default();
+    keyless.admits(san, issuer)?;
     Ok((san.to_owned(), issuer.to_owned()))
 }
 

@@ -126,13 +126,10 @@ impl CarFile {
     pub fn keys(&self) -> Keys {
         let mut keys = Keys::default();
         for (name, file) in &self.keys {
-            keys.add(&format!("{name}={}", file.display()));
+            keys.name_key(name, file);
         }
         for (name, file) in &self.trusted_roots {
-            match name.as_str() {
-                "default" => keys.add_root(&file.display().to_string()),
-                name => keys.add_root(&format!("{name}={}", file.display())),
-            }
+            keys.name_root(Some(name.as_str()).filter(|name| *name != "default"), file);
         }
         keys
     }

@@ -5,7 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use pitlane_release::{ImageRef, Policy, Question, Verified, admit};
+use pitlane_release::{ImageRef, Policy, Question, Refusal, Verified, admit};
 
 use super::{Agent, Decision, diary::Driving, evidence_file};
 use crate::device::{
@@ -237,7 +237,9 @@ impl Agent {
             tag: None,
             digest: Some(evidence.requested.digest),
         };
-        let mut now = self.state.now(jiff::Timestamp::now());
+        let clock = jiff::Timestamp::now();
+        let seen = self.state.now(clock);
+        let mut now = seen;
         if slot.state == SlotState::Confirmed
             && let Some(known) = issued(&self.scout.policy, &evidence)
         {
@@ -246,8 +248,16 @@ impl Agent {
         let (platform, floor) = (self.scout.platform, self.state.floor);
         let question = Question { image: &image, platform, floor, now };
         let verdict = admit(&self.scout.policy, &question, &evidence);
-        let verified = verdict.answer.map_err(|refusal| {
-            NotStarted::Refused(refusal.code().to_owned(), format!("at the start: {refusal}"))
+        let verified = verdict.answer.map_err(|refusal| match refusal {
+            // Logs and stamps are held against the machine's clock. One that stands before a time
+            // already seen will be set right, so nothing is refused for good by it.
+            Refusal::NotProven(why) if seen > clock => NotStarted::Fault(anyhow::anyhow!(
+                "the clock ({clock}) stands before a time already seen ({seen}): {}",
+                why.why
+            )),
+            refusal => {
+                NotStarted::Refused(refusal.code().to_owned(), format!("at the start: {refusal}"))
+            }
         })?;
         if verified.image() != &slot.image || verified.statement() != Some(&slot.statement) {
             let why = "the evidence on disk is about another release".to_owned();

@@ -8,7 +8,8 @@ use crate::{Digest, Evidence, bundle::Bundle};
 
 /// Fields that no signature covers and nothing follows from, by document and JSON pointer: which
 /// key to try first, and the name of a bundle's form.
-const LEGAL: [(&str, &str); 2] = [
+const LEGAL: [(&str, &str); 3] = [
+    ("bundle", "/verificationMaterial/publicKey"),
     ("bundle", "/verificationMaterial/publicKey/hint"),
     ("bundle", "/dsseEnvelope/signatures/0/keyid"),
 ];

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use super::{
-    Authority, AuthorityFile, Glob, IdentityFile, KeyFile, KeylessFile, Mode, Policy, PolicyError,
-    PolicyFile, StaticFile, TrustRoot,
+    Authority, AuthorityFile, Glob, IdentityFile, KeyFile, KeylessFile, LogFile, Mode, Policy,
+    PolicyError, PolicyFile, StaticFile, TrustRoot,
 };
 use crate::{
     key::{KeyHash, PublicKey},
@@ -142,28 +142,31 @@ impl AuthorityFile {
             log.and_then(|log| log.trust_root_ref.as_deref()),
             stamp_root.flatten(),
         ];
-        // An address that is not the public instance's is the name of a trusted root, too: it is
-        // looked up, and never asked.
-        let addresses = [
-            keyless.and_then(|keyless| other_instance(keyless.url.as_deref())),
-            log.and_then(|log| other_instance(log.url.as_deref())),
-        ];
-        let root_name = one_root(path, references)?.or(addresses.into_iter().flatten().next());
+        let root_name = match one_root(path, references)? {
+            Some(name) => Some(name),
+            None => one_address(path, keyless, log)?,
+        };
         let root_name = root_name.map(str::to_owned);
         let root_name = root_name.as_deref();
         let rule = match (self.key, self.keyless, self.fixed) {
             (Some(file), None, None) => {
+                let hashed = file.hash_algorithm.as_deref().is_some_and(|hash| hash != "sha256");
                 let key = file.resolve(path, names.key)?;
+                if hashed && witness != Witness::NONE {
+                    let why = "with ctlog or rfc3161timestamp only sha256 is supported";
+                    return Err(field(format!("{path}.key.hashAlgorithm"), why));
+                }
                 let witness = match witness {
                     Witness::NONE => None,
                     some => Some((some, names.root(path, root_name)?)),
                 };
-                AuthorityRule::Key(KeyRule { key, witness })
+                AuthorityRule::Key(KeyRule { key, witness, root: root_name.map(str::to_owned) })
             }
             (None, Some(file), None) => {
                 let keyless = file.check(path, witness)?;
                 let root = names.root(path, root_name)?;
-                AuthorityRule::Keyless(KeylessRule { expect: Expect::Keyless(keyless), root })
+                let (expect, name) = (Expect::Keyless(keyless), root_name.map(str::to_owned));
+                AuthorityRule::Keyless(KeylessRule { expect, root, name })
             }
             (None, None, Some(fixed)) => {
                 if !self.attestations.is_empty() || witness != Witness::NONE {
@@ -220,9 +223,23 @@ impl StaticFile {
     }
 }
 
-/// An address that is not one of the public-good instance.
-fn other_instance(url: Option<&str>) -> Option<&str> {
-    url.map(|url| url.trim_end_matches('/')).filter(|url| !PUBLIC_GOOD.contains(url))
+/// An address that is not the public instance's is the name of a trusted root, too: it is looked
+/// up, and never asked. Two of them could be two instances.
+fn one_address<'a>(
+    path: &str,
+    keyless: Option<&'a KeylessFile>,
+    log: Option<&'a LogFile>,
+) -> Result<Option<&'a str>, PolicyError> {
+    let urls = [keyless.and_then(|k| k.url.as_deref()), log.and_then(|l| l.url.as_deref())];
+    let urls = urls.into_iter().flatten().map(|url| url.trim_end_matches('/'));
+    let mut instances = urls.map(|url| (!PUBLIC_GOOD.contains(&url)).then_some(url));
+    let first = instances.next().flatten();
+    if instances.any(|other| other != first) {
+        let why = "it has addresses of several services: name the one trusted_root.json that has \
+                   them all in `trustRootRef`";
+        return Err(field(path, why));
+    }
+    Ok(first)
 }
 
 impl KeylessFile {
