@@ -11,7 +11,7 @@ TIME ?= 60
 SEED ?= 0
 TARGET ?= layer
 
-.PHONY: help demo test fuzz fuzz-libfuzzer bench lint update-base setup setup-tests build base runtime clean-demo schemas
+.PHONY: help demo test fuzz fuzz-libfuzzer bench lint update-base setup setup-tests build base runtime clean-demo order schemas
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | column -ts '	'
@@ -53,6 +53,9 @@ base: build ## Make the base layout of car images
 
 runtime: build ## Cross-build the runtime for arm64
 	scripts/cross-car.sh
+
+order: build ## Refresh the list of functions that a check runs (needs valgrind)
+	python3 scripts/order.py --bin $(BIN)
 
 schemas: ## Write the JSON Schemas of all formats to docs/schemas
 	UPDATE_SCHEMAS=1 cargo test --release -p pitlane-tests schemas

@@ -40,13 +40,13 @@ impl Keyless {
             lane.path("token").display()
         );
         let policy = lane.path("config/policy.yaml");
-        let ours = lane.path("config/keyless.yaml");
+        let ours = lane.path("config/cars.yaml");
         let pipeline = lane.side_pipeline("keyless", |text| {
             let text = swap(&quick(text), policy.to_str().unwrap(), ours.to_str().unwrap());
             signed_by(&text, &sign)
         });
         let keyless = Self { lane, instance, pipeline };
-        keyless.policy("keyless", |text| text.to_owned());
+        keyless.policy("cars", |text| text.to_owned());
         keyless
     }
 
@@ -118,7 +118,7 @@ fn a_car_admits_what_the_release_workflow_signed() {
     keyless.job(TAG, &keyless.head());
     keyless.release(TAG).ok();
     let image = format!("{}:{TAG}", keyless.lane.images());
-    let policy = keyless.lane.path("config/keyless.yaml");
+    let policy = keyless.lane.path("config/cars.yaml");
     let (code, verdict) = keyless.check(&policy, Some(&root), &image);
     assert_eq!((code, &verdict["admitted"]), (Some(0), &Value::Bool(true)), "{verdict:#}");
     let found = |name: &str| {
@@ -194,7 +194,7 @@ fn a_run_for_something_else_releases_nothing() {
         assert_eq!(ran.code, Some(10), "{want}: {}", ran.stderr);
         assert!(ran.stderr.contains(want), "{want}: {}", ran.stderr);
         let image = format!("{}:{TAG}", keyless.lane.images());
-        let policy = keyless.lane.path("config/keyless.yaml");
+        let policy = keyless.lane.path("config/cars.yaml");
         let root = keyless.instance.lab.trusted_root();
         let mut command = Command::new(bin("pitlane-verifier"));
         command.args(["check", &image, "--policy"]).arg(&policy);
