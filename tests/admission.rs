@@ -133,6 +133,12 @@ fn tags_are_pinned_to_what_is_judged() {
     assert_eq!(admission.mutated(&labelled), labelled);
     let bad = unsigned(&lane, &image, "v6.6.6");
     admission.denied("validate", &update(&pod(&bad), &before), 403, "unsigned");
+    // The API server answers 422 to every change of a Job's template.
+    let job = review("batch", "Job", &template(false));
+    let done = update(&job, &job);
+    assert_eq!(admission.mutated(&done), done);
+    admission.allowed("validate", &done);
+    assert!(admission.mutated(&job).to_string().contains(digest), "a new one is pinned");
     // A Deployment's change is a wish for new Pods: those are pinned.
     let deployment = review("apps", "Deployment", &template(false));
     let pinned = admission.mutated(&update(&deployment, &deployment));
@@ -298,6 +304,56 @@ fn bodies_that_are_no_review_get_an_error() {
     // And it still answers.
     admission.denied("validate", &pod("nginx"), 403, "no-policy");
     assert_eq!(admission.health("/healthz").0, 200);
+}
+
+#[test]
+fn millions_of_containers_cost_nothing() {
+    const LISTED: usize = 2_000_000;
+    let (_dir, admission) = bare();
+    let empty = format!("[{}{{}}]", "{},".repeat(LISTED));
+    let with = |review: &Value| review.to_string().replace("\"MANY\"", &empty).into_bytes();
+    let mut new = pod("nginx");
+    new["request"]["object"]["spec"]["containers"] = "MANY".into();
+    let mut old = update(&pod("nginx"), &pod("nginx"));
+    old["request"]["oldObject"]["spec"]["containers"] = "MANY".into();
+    let (new, old) = (with(&new), with(&old));
+    assert!(new.len() > 6_000_000 && new.len() < 7 * 1024 * 1024);
+    std::thread::scope(|scope| {
+        for (body, reason) in [(&new, "unusable-object"), (&old, "no-policy")].repeat(6) {
+            let admission = &admission;
+            scope.spawn(move || {
+                let (answer, _) = admission.send("POST", "/validate", body).unwrap();
+                assert_eq!(answer.json()["response"]["status"]["reason"], reason);
+            });
+        }
+    });
+    let status = fs::read_to_string(format!("/proc/{}/status", admission.process.child.id()));
+    let status = status.unwrap();
+    let most = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+    let most: u64 = most.trim().strip_suffix(" kB").unwrap().parse().unwrap();
+    // What the manifest grants.
+    assert!(most < 320 * 1024, "{most} kB");
+}
+
+#[test]
+fn a_registry_has_one_spelling_and_a_log_has_our_lines() {
+    let (dir, admission) = bare();
+    let message = admission.denied("validate", &pod("R.example/none"), 403, "unusable-name");
+    assert!(message.contains("lower case"), "{message}");
+    admission.denied("mutate", &pod("r.example:0443/none:v1"), 403, "unusable-name");
+    // A policy speaks of it, so that the tag counts, and not that there is no policy.
+    admission.denied("validate", &pod("r.example:443/none"), 403, "not-pinned");
+
+    let mut named = pod("nginx");
+    named["request"]["name"] = "x\nforged\u{1b}[2K".into();
+    named["request"]["object"]["spec"]["containers"][0]["name"] = "y\nforged\r".into();
+    let message = admission.denied("validate", &named, 403, "no-policy");
+    assert!(message.contains("`y?forged?`"), "{message}");
+    let log = until(20, "it is in the log", || {
+        let log = fs::read_to_string(dir.path().join("admission.log")).unwrap();
+        log.contains("x?forged?").then_some(log)
+    });
+    assert!(log.lines().all(|line| !line.starts_with("forged")), "{log}");
 }
 
 #[test]

@@ -58,6 +58,25 @@ fn both_webhooks_see_every_kind_and_fail_closed() {
 }
 
 #[test]
+fn every_excluded_namespace_is_told() {
+    let page = fs::read_to_string(repository().join("docs/admission.md")).unwrap();
+    let told = |name: &str| page.contains(&format!("`{name}`"));
+    let mut excluded = vec!["kube-system".to_owned(), "pitlane-system".to_owned()];
+    for file in ["components/cert-manager/inject.yaml", "overlays/microshift/inject.yaml"] {
+        let patch = read(file);
+        let at = |one: &&Value| one["path"].as_str().unwrap().contains("namespaceSelector");
+        let value = &patch.as_array().unwrap().iter().find(at).unwrap()["value"];
+        let names = value.as_array().cloned().unwrap_or_else(|| vec![value.clone()]);
+        excluded.extend(names.iter().map(|name| name.as_str().unwrap().to_owned()));
+    }
+    assert!(excluded.len() > 10, "{excluded:?}");
+    for name in excluded {
+        assert!(told(&name), "docs/admission.md does not name {name}");
+    }
+    assert!(!told("openshift-elsewhere"));
+}
+
+#[test]
 fn the_policies_of_the_example_parse() {
     let base = repository().join("examples/kubernetes/base");
     let key = fs::read_to_string(base.join("keys/release.pub")).unwrap();

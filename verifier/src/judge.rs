@@ -6,10 +6,11 @@
 
 use std::sync::Arc;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use pitlane_fetch::{FetchError, Source, gather};
 use pitlane_release::{
     Digest, Floor, ImageRef, Platform, Policy, Question, Refusal, admit, oci, policy::Mode,
+    statement::Release,
 };
 
 /// What one policy says about an image for one platform.
@@ -21,7 +22,8 @@ pub struct PolicyVerdict {
     pub mode: Mode,
     /// The platform judged.
     pub platform: Platform,
-    /// When the permission ends by itself (the release expires), or the refusal.
+    /// When the permission ends by itself (the release expires, or is older than the policy lets
+    /// it become), or the refusal.
     pub answer: Result<Option<Timestamp>, Refusal>,
 }
 
@@ -132,7 +134,7 @@ impl Judge {
             // A policy that only warns still denies what is not even the bytes that were named.
             let mode = if verdict.allowed() { policy.mode } else { Mode::Enforce };
             let answer = verdict.answer;
-            let answer = answer.map(|verified| verified.release().and_then(|r| r.expires_at));
+            let answer = answer.map(|verified| verified.release().and_then(|r| ends(policy, r)));
             let policy = policy.name.clone();
             verdicts.push(PolicyVerdict { policy, mode, platform, answer });
         }
@@ -149,6 +151,14 @@ fn names(image: &ImageRef) -> Vec<ImageRef> {
         names.push(ImageRef { tag: None, ..image.clone() });
     }
     names
+}
+
+/// When the permission for a release ends: with the release, or at the policy's `maxAgeDays`.
+fn ends(policy: &Policy, release: &Release) -> Option<Timestamp> {
+    let days = policy.drive.as_ref().and_then(|rules| rules.max_age_days);
+    let age = days.map(|days| SignedDuration::from_hours(i64::from(days) * 24));
+    let old = age.map(|age| release.issued_at.checked_add(age).unwrap_or(Timestamp::MAX));
+    release.expires_at.into_iter().chain(old).min()
 }
 
 /// The clock, in one place.
@@ -199,6 +209,47 @@ mod tests {
             assert_eq!(judge(&[glob]).covers(&image.parse().unwrap()), want, "{glob} {image}");
         }
         assert!(judge(&["a.example/*", "r.example/**"]).covers(&tag.parse().unwrap()));
+    }
+
+    #[test]
+    fn a_permission_ends_by_expiry_or_age_whichever_is_first() {
+        let key = rcgen::KeyPair::generate().unwrap().public_key_pem();
+        let policy = |drive: &str| {
+            let text = format!(
+                "apiVersion: policy.sigstore.dev/v1beta1\nkind: ClusterImagePolicy\n\
+                 metadata: {{ name: p }}\nspec:\n  images: [{{ glob: \"**\" }}]\n  \
+                 authorities: [{{ name: k, key: {{ secretRef: {{ name: k }} }} }}]\n{drive}"
+            );
+            Policy::parse(&text, &|_: &str| Some(key.clone())).unwrap()
+        };
+        let rules = "drive:\n  sources: [{ repository: team/car, carKinds: [donkeycar] }]\n";
+        let release = |expires: Option<&str>| {
+            let source = serde_json::json!({ "repository": "team/car", "tag": "v1.0.0",
+                "commit": "1".repeat(40) });
+            let mut value = serde_json::json!({ "carKind": "donkeycar", "source": source,
+                "counter": 7, "pipeline": DIGEST, "model": { "digest": DIGEST, "layer": DIGEST },
+                "index": DIGEST, "platforms": { "linux/arm64": DIGEST }, "evidence": [],
+                "issuedAt": "2026-01-02T00:00:00Z" });
+            if let Some(expires) = expires {
+                value["expiresAt"] = expires.into();
+            }
+            serde_json::from_value::<Release>(value).unwrap()
+        };
+        let aged = format!("{rules}  maxAgeDays: 7\n");
+        let ageless = format!("{rules}  maxAgeDays: 4294967295\n");
+        let (soon, late) = ("2026-01-03T00:00:00Z", "2026-03-01T00:00:00Z");
+        for (drive, expires, want) in [
+            ("", None, None),
+            (rules, None, None),
+            (rules, Some(late), Some(late)),
+            (&aged, None, Some("2026-01-09T00:00:00Z")),
+            (&aged, Some(late), Some("2026-01-09T00:00:00Z")),
+            (&aged, Some(soon), Some(soon)),
+            (&ageless, Some(late), Some(late)),
+        ] {
+            let want = want.map(|text| text.parse().unwrap());
+            assert_eq!(ends(&policy(drive), &release(expires)), want, "{drive} {expires:?}");
+        }
     }
 
     #[tokio::test]

@@ -25,6 +25,7 @@ use crate::{
     webhook::{
         certs,
         court::{Court, NoMatch, Rules},
+        image,
         metrics::Metrics,
         policies::{Look, Policies, PolicyFiles},
         routes::{Health, Webhook},
@@ -164,6 +165,8 @@ impl std::str::FromStr for Login {
     fn from_str(text: &str) -> Result<Self, String> {
         match text.split_once('=') {
             Some((registry, user)) if !registry.is_empty() && !user.is_empty() => {
+                // As images are looked up by.
+                let registry = image::registry(registry).map_err(|error| error.to_string())?;
                 Ok(Self { registry: registry.into(), user: user.into() })
             }
             _ => Err("want REGISTRY=USER, e.g. r.example:5000=reader".into()),

@@ -88,6 +88,15 @@ pub enum How {
     Made,
 }
 
+/// Why there is no value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Without {
+    /// So much is in the making that this was not begun.
+    Full,
+    /// The making ended without one: it panicked.
+    Died,
+}
+
 /// A cache whose values are made once, however many ask.
 #[derive(Debug)]
 pub struct Once<K, V> {
@@ -130,23 +139,29 @@ where
 
     /// The value: kept, or in the making, or made now by `make`, which says how long to keep it.
     ///
-    /// The making goes on when whoever asked goes away: the next to ask finds it done. `None`
-    /// when too much is in the making, or the making failed without a value.
-    pub async fn get<F>(self: &Arc<Self>, key: K, make: impl FnOnce() -> F) -> Option<(V, How)>
+    /// The making goes on when whoever asked goes away: the next to ask finds it done.
+    ///
+    /// # Errors
+    /// When too much is in the making, or the making died.
+    pub async fn get<F>(
+        self: &Arc<Self>,
+        key: K,
+        make: impl FnOnce() -> F,
+    ) -> Result<(V, How), Without>
     where
         F: Future<Output = (V, Duration)> + Send + 'static,
     {
         let (mut waiting, how) = {
             let mut inner = self.lock();
             if let Some(value) = inner.kept.get(&key, Instant::now()) {
-                return Some((value, How::Hit));
+                return Ok((value, How::Hit));
             }
             // A closed channel is a making that died.
             inner.making.retain(|_, waiting| waiting.has_changed().is_ok());
             if let Some(waiting) = inner.making.get(&key).cloned() {
                 (waiting, How::Joined)
             } else if inner.making.len() >= self.most_making {
-                return None;
+                return Err(Without::Full);
             } else {
                 let (done, waiting) = watch::channel(None);
                 inner.making.insert(key.clone(), waiting.clone());
@@ -161,8 +176,8 @@ where
                 (waiting, How::Made)
             }
         };
-        let value = waiting.wait_for(Option::is_some).await.ok()?.clone()?;
-        Some((value, how))
+        let value = waiting.wait_for(Option::is_some).await.ok().and_then(|value| value.clone());
+        Ok((value.ok_or(Without::Died)?, how))
     }
 }
 
@@ -224,7 +239,7 @@ mod tests {
         }
         assert_eq!(times.load(Ordering::SeqCst), 1);
         let again = cache.get("k", || async { (0, S) }).await;
-        assert_eq!(again, Some((42, How::Hit)));
+        assert_eq!(again, Ok((42, How::Hit)));
     }
 
     #[tokio::test]
@@ -237,13 +252,13 @@ mod tests {
         let left = tokio::time::timeout(Duration::from_millis(1), cache.get("a", slow)).await;
         assert!(left.is_err());
         // No room for a second making meanwhile.
-        assert_eq!(cache.get("b", || async { (2, S) }).await, None);
-        assert_eq!(cache.get("a", || async { (9, S) }).await, Some((1, How::Joined)));
+        assert_eq!(cache.get("b", || async { (2, S) }).await, Err(Without::Full));
+        assert_eq!(cache.get("a", || async { (9, S) }).await, Ok((1, How::Joined)));
         // One that is kept for no time is made again.
-        assert_eq!(cache.get("c", || async { (3, Duration::ZERO) }).await, Some((3, How::Made)));
-        assert_eq!(cache.get("c", || async { (4, S) }).await, Some((4, How::Made)));
+        assert_eq!(cache.get("c", || async { (3, Duration::ZERO) }).await, Ok((3, How::Made)));
+        assert_eq!(cache.get("c", || async { (4, S) }).await, Ok((4, How::Made)));
         let dead = cache.get("d", || async { panic!("on purpose") }).await;
-        assert_eq!(dead, None);
-        assert_eq!(cache.get("d", || async { (5, S) }).await, Some((5, How::Made)));
+        assert_eq!(dead, Err(Without::Died));
+        assert_eq!(cache.get("d", || async { (5, S) }).await, Ok((5, How::Made)));
     }
 }

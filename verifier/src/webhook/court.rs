@@ -11,7 +11,7 @@ use pitlane_release::{Digest, ImageRef, Platform, Refusal};
 use tokio::sync::Semaphore;
 
 use super::{
-    cache::Once,
+    cache::{Once, Without},
     image::KubeImage,
     metrics::Metrics,
     policies::{Policies, PolicySet},
@@ -116,9 +116,15 @@ impl Court {
         if !set.judge.covers(image.name()) {
             return None;
         }
+        Some(self.resolve(set, image).await)
+    }
+
+    /// What a tag names now, in its turn: registries are asked for no more at once than images
+    /// are judged.
+    async fn resolve(&self, set: &PolicySet, image: &KubeImage) -> Result<Digest, FetchError> {
         // Never closed.
         let _permit = self.room.acquire().await;
-        Some(set.judge.resolve(image.name()).await)
+        set.judge.resolve(image.name()).await
     }
 
     /// Judges one image.
@@ -128,7 +134,7 @@ impl Court {
         }
         let (image, mut told) = match (image.digest(), self.rules.resolve_tags) {
             (Some(_), _) => (image.clone(), None),
-            (None, true) => match set.judge.resolve(image.name()).await {
+            (None, true) => match self.resolve(set, image).await {
                 Ok(digest) => {
                     let told = format!(
                         "`{}` is not pinned: {digest} was judged, what is pulled may be another",
@@ -142,9 +148,9 @@ impl Court {
         };
         let key = (image.name().to_string(), set.generation);
         let found = self.cache.get(key, || self.make(Arc::clone(set), image.name().clone())).await;
-        let Some((mut finding, how)) = found else {
-            let why = format!("too many images are being judged to begin with `{}`", image.name());
-            return Finding::Undecided { why };
+        let (mut finding, how) = match found {
+            Ok(found) => found,
+            Err(why) => return without(why, image.name()),
         };
         self.metrics.asked(how);
         if let (Finding::Admitted(warnings), Some(told)) = (&mut finding, told.take()) {
@@ -243,6 +249,16 @@ fn explain(image: &ImageRef, verdict: &PolicyVerdict, refusal: &Refusal) -> Stri
 
 fn undecided(image: &ImageRef, error: &FetchError) -> Finding {
     Finding::Undecided { why: format!("`{image}` could not be judged: {error}") }
+}
+
+fn without(verdict: Without, image: &ImageRef) -> Finding {
+    let why = match verdict {
+        Without::Full => format!("too many images are being judged to begin with `{image}`"),
+        Without::Died => format!(
+            "judging `{image}` failed by an error of the program; its log has the place: report it"
+        ),
+    };
+    Finding::Undecided { why }
 }
 
 fn no_match(rule: NoMatch, image: &KubeImage) -> Finding {

@@ -122,8 +122,10 @@ enum Pin {
 }
 
 async fn pin(court: &Court, set: &PolicySet, kind: &PodKind, found: &Found, keep_tag: bool) -> Pin {
-    // A running container is restarted by a change of its image: a Pod's label is no reason.
-    if found.unchanged && kind.kind == "Pod" {
+    // A running container is restarted by a change of its image: a Pod's label is no reason. A
+    // Job's template cannot change at all: the API server would answer 422 to whoever suspends
+    // the Job, or takes off the finalizer that holds its removal. Its Pods are pinned when made.
+    if found.unchanged && matches!(kind.kind, "Pod" | "Job") {
         return Pin::Stays;
     }
     let image = match read(found) {

@@ -3,6 +3,12 @@
 //! Source: distribution's reference normalisation, which kubelet, containerd and CRI-O use. Names
 //! for policies are policy-controller's (`index.docker.io/library/nginx`); names that are written
 //! into Pods are those which every runtime pulls (`docker.io/library/nginx`).
+//!
+//! A registry has one spelling here. Runtimes find it under others as well (upper case, the port
+//! that HTTPS has anyway, an address with zeros), and under each of those a policy's pattern would
+//! not see its image: what can be told is written as one, the rest is refused.
+
+use std::net::{Ipv4Addr, Ipv6Addr};
 
 use pitlane_release::{Digest, ImageRef, reference::ReferenceError};
 
@@ -10,8 +16,26 @@ use pitlane_release::{Digest, ImageRef, reference::ReferenceError};
 const HUB: &str = "index.docker.io";
 /// Docker Hub, as container runtimes name it.
 const HUB_PULLED: &str = "docker.io";
+/// Every name under which Docker Hub gives the same images.
+const HUBS: [&str; 4] = [HUB, HUB_PULLED, "registry-1.docker.io", "registry.hub.docker.com"];
+/// The port that a registry has when none is written.
+const HTTPS: &str = ":443";
 /// Where Docker Hub keeps images with a name of one part.
 const LIBRARY: &str = "library";
+
+/// Why a text is no image that a runtime should be given.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ImageError {
+    /// It breaks the grammar.
+    #[error(transparent)]
+    Reference(#[from] ReferenceError),
+    /// A registry that policies know under another spelling.
+    #[error(
+        "`{0}` is no registry in its one spelling: write lower case, a port without zeros before \
+         it, and an IP address in its usual form"
+    )]
+    Spelling(String),
+}
 
 /// An image as an object names it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -25,17 +49,17 @@ impl KubeImage {
     ///
     /// # Errors
     /// When no runtime should be given it.
-    pub fn parse(text: &str) -> Result<Self, ReferenceError> {
+    pub fn parse(text: &str) -> Result<Self, ImageError> {
         let is_host = |first: &str| first.contains(['.', ':']) || first == "localhost";
-        let (registry, path) = match text.split_once('/') {
-            Some((first, rest)) if is_host(first) => (first, rest),
-            _ => (HUB_PULLED, text),
+        let (host, path) = match text.split_once('/') {
+            Some((first, rest)) if is_host(first) => (registry(first)?, rest),
+            _ => (HUB, text),
         };
-        let mut name: ImageRef = match registry {
-            HUB | HUB_PULLED if path.contains('/') => format!("{HUB}/{path}").parse()?,
-            HUB | HUB_PULLED => format!("{HUB}/{LIBRARY}/{path}").parse()?,
-            _ => text.parse()?,
+        let name = match host {
+            HUB if !path.contains('/') => format!("{HUB}/{LIBRARY}/{path}"),
+            _ => format!("{host}/{path}"),
         };
+        let mut name: ImageRef = name.parse()?;
         if name.tag.is_none() && name.digest.is_none() {
             name.tag = Some("latest".into());
         }
@@ -71,6 +95,49 @@ impl KubeImage {
             _ => text,
         }
     }
+}
+
+/// A registry in its one spelling: without HTTPS' own port, Docker Hub as policies name it.
+///
+/// # Errors
+/// When the host is spelled in a way that could be told from its usual one only by asking it.
+pub fn registry(text: &str) -> Result<&str, ImageError> {
+    let (host, port) = match text.rsplit_once(':') {
+        Some((host, port)) if !text.ends_with(']') => (host, Some(port)),
+        _ => (text, None),
+    };
+    let port_ok = port.is_none_or(|p| !p.starts_with('0') && p.bytes().all(|b| b.is_ascii_digit()));
+    if !is_usual(host) || !port_ok {
+        return Err(ImageError::Spelling(text.chars().take(120).collect()));
+    }
+    // A host of one word has no other spelling: without a port it would be a path at Docker Hub.
+    let alone = host.contains(['.', ':']) || host == "localhost";
+    let one = if alone { text.strip_suffix(HTTPS).unwrap_or(text) } else { text };
+    Ok(if HUBS.contains(&one) { HUB } else { one })
+}
+
+/// Whether a host has the one spelling that it is known by. What ends in a number is an address
+/// to some resolvers (`127.1`, `0x7f.1`), so it must be one, with four numbers.
+fn is_usual(host: &str) -> bool {
+    if host.bytes().any(|byte| byte.is_ascii_uppercase()) {
+        return false;
+    }
+    if let Some(address) = host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) {
+        let usual = |a: Ipv6Addr| a.to_string() == address && a.to_ipv4_mapped().is_none();
+        return address.parse().is_ok_and(usual);
+    }
+    let last = host.rsplit('.').next().unwrap_or(host);
+    let number = last.bytes().all(|byte| byte.is_ascii_digit()) || last.starts_with("0x");
+    !number || host.parse::<Ipv4Addr>().is_ok()
+}
+
+/// Whether a pattern's registry is spelled as no image's is here, so that it guards nothing.
+pub fn is_misspelled(pattern: &str) -> bool {
+    let Some((host, _)) = pattern.split_once('/') else { return false };
+    if host.contains('*') {
+        return host.bytes().any(|byte| byte.is_ascii_uppercase()) || host.ends_with(HTTPS);
+    }
+    host.contains(['.', ':']) && registry(host) != Ok(host)
 }
 
 #[cfg(test)]
@@ -129,6 +196,69 @@ mod tests {
     }
 
     #[test]
+    fn one_registry_has_one_spelling() {
+        for (written, name) in [
+            ("r.example:443/a/b:1", "r.example/a/b:1"),
+            ("r.example:4430/a/b:1", "r.example:4430/a/b:1"),
+            ("127.0.0.1:443/a/b:1", "127.0.0.1/a/b:1"),
+            ("[::1]:443/a/b:1", "[::1]/a/b:1"),
+            ("[::1]:5000/a/b:1", "[::1]:5000/a/b:1"),
+            // Without its port this would be a path at Docker Hub.
+            ("registry:443/a/b:1", "registry:443/a/b:1"),
+            ("registry-1.docker.io/library/nginx:1", "index.docker.io/library/nginx:1"),
+            ("registry-1.docker.io/a/b:1", "index.docker.io/a/b:1"),
+            ("registry.hub.docker.com/a/b:1", "index.docker.io/a/b:1"),
+            ("docker.io:443/a/b:1", "index.docker.io/a/b:1"),
+            ("index.docker.io:443/nginx:1", "index.docker.io/library/nginx:1"),
+        ] {
+            assert_eq!(KubeImage::parse(written).unwrap().name().to_string(), name, "{written}");
+        }
+        for bad in [
+            "R.example/a",
+            "r.Example:443/a",
+            "DOCKER.IO/a/b",
+            "LOCALHOST:5000/a",
+            "r.example:0443/a",
+            "r.example:+443/a",
+            "r.example./a",
+            "127.1/a",
+            "127.0.0.01/a",
+            "127.0.0.0x1/a",
+            "2130706433:5000/a",
+            "0x7f000001:5000/a",
+            "[0:0::1]/a",
+            "[::FFFF]/a",
+            "[::ffff:127.0.0.1]/a",
+        ] {
+            let error = KubeImage::parse(bad).unwrap_err();
+            assert!(matches!(error, ImageError::Spelling(_)), "{bad}: {error}");
+        }
+    }
+
+    #[test]
+    fn patterns_that_no_image_has() {
+        for (pattern, bad) in [
+            ("r.example/**", false),
+            ("*.example/**", false),
+            ("**", false),
+            ("*/*", false),
+            ("team/car", false),
+            ("index.docker.io/library/*", false),
+            ("r.example:5000/a*", false),
+            ("127.0.0.1:5000/**", false),
+            ("registry:443/**", false),
+            ("r.example:443/**", true),
+            ("*:443/**", true),
+            ("R.example/**", true),
+            ("*.Example/**", true),
+            ("docker.io/**", true),
+            ("registry-1.docker.io/a/*", true),
+        ] {
+            assert_eq!(is_misspelled(pattern), bad, "{pattern}");
+        }
+    }
+
+    #[test]
     fn what_no_runtime_should_get() {
         for bad in [
             "",
@@ -150,6 +280,8 @@ mod tests {
             "nginx\n",
             "docker.io/",
             "r.example:99999/a",
+            "r.example:/a",
+            "[::1/a",
             "a:b:c",
         ] {
             assert!(KubeImage::parse(bad).is_err(), "{bad:?}");

@@ -3,17 +3,26 @@
 //! Sources: the Kubernetes API, `core/v1`, `apps/v1`, `batch/v1`. Images of volumes (KEP-4639) are
 //! images as well: they bring files into a container that nobody else looks at. Who owns an object
 //! is read for one thing alone, and never to skip judging: see [`Images::is_copy`].
+//!
+//! A body of 7 MiB has room for millions of containers and for names of megabytes; what is kept of
+//! it while it is read is bounded in [`bounded`].
 
 use std::collections::HashSet;
 
 use serde::Deserialize;
 
 use super::review::{GroupVersionKind, Request, ReviewError};
+use bounded::{List, Text};
+
+mod bounded;
 
 /// The list of a Pod's volumes.
 const VOLUMES: &str = "volumes";
 /// Most images in one object. A Pod that comes near it is a mistake or an attack.
 pub const MAX_IMAGES: usize = 128;
+/// Most volumes of one object, those without an image included, and most owners.
+const MAX_VOLUMES: usize = 1024;
+const MAX_OWNERS: usize = 128;
 
 /// A kind that is a Pod or makes Pods.
 #[derive(Debug, PartialEq, Eq)]
@@ -195,7 +204,7 @@ struct Template {
 #[derive(Default, Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Metadata {
-    owner_references: Option<Vec<Owner>>,
+    owner_references: Option<List<Owner, MAX_OWNERS>>,
 }
 
 #[derive(Deserialize)]
@@ -206,27 +215,27 @@ struct Owner {
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct PodSpec {
-    containers: Option<Vec<Container>>,
-    init_containers: Option<Vec<Container>>,
-    ephemeral_containers: Option<Vec<Container>>,
-    volumes: Option<Vec<Volume>>,
+    containers: Option<List<Container, MAX_IMAGES>>,
+    init_containers: Option<List<Container, MAX_IMAGES>>,
+    ephemeral_containers: Option<List<Container, MAX_IMAGES>>,
+    volumes: Option<List<Volume, MAX_VOLUMES>>,
 }
 
 #[derive(Deserialize)]
 struct Container {
-    name: Option<String>,
-    image: Option<String>,
+    name: Option<Text>,
+    image: Option<Text>,
 }
 
 #[derive(Deserialize)]
 struct Volume {
-    name: Option<String>,
+    name: Option<Text>,
     image: Option<VolumeImage>,
 }
 
 #[derive(Deserialize)]
 struct VolumeImage {
-    reference: Option<String>,
+    reference: Option<Text>,
 }
 
 impl Holder for Pod {
@@ -281,9 +290,11 @@ where
     let (metadata, spec) = object.open();
     let owners = metadata.owner_references.unwrap_or_default();
     let copies = matches!(kind.kind, "ReplicaSet" | "ReplicationController");
-    let is_copy = copies && owners.iter().any(|owner| owner.controller == Some(true));
+    let is_copy = copies && owners.kept.iter().any(|owner| owner.controller == Some(true));
     let spec = spec.ok_or_else(missing)?;
-    if spec.containers.as_ref().is_none_or(Vec::is_empty) {
+    spec.counted(kind)?;
+    owners.counted("/metadata/ownerReferences")?;
+    if spec.containers.as_ref().is_none_or(|all| all.kept.is_empty()) {
         return Err(PodError::Object(format!("the {} has no {}/containers", kind.kind, kind.spec)));
     }
     let before: HashSet<Place> = objects
@@ -306,19 +317,35 @@ where
     Ok(Images { found, is_copy })
 }
 
+impl PodSpec {
+    /// Whether every list was kept whole.
+    fn counted(&self, kind: &PodKind) -> Result<(), PodError> {
+        let containers = [
+            ("initContainers", &self.init_containers),
+            ("containers", &self.containers),
+            ("ephemeralContainers", &self.ephemeral_containers),
+        ];
+        for (name, list) in containers {
+            list.as_ref().map_or(Ok(()), |all| all.counted(&format!("{}/{name}", kind.spec)))?;
+        }
+        let volumes = format!("{}/{VOLUMES}", kind.spec);
+        self.volumes.as_ref().map_or(Ok(()), |all| all.counted(&volumes))
+    }
+}
+
 /// Every place of a Pod that names an image, with its number in its list.
 fn places(spec: PodSpec) -> Vec<(usize, Place)> {
-    let containers = |list: &'static str, all: Option<Vec<Container>>| {
-        all.unwrap_or_default().into_iter().enumerate().map(move |(number, container)| {
+    let containers = |list: &'static str, all: Option<List<Container, MAX_IMAGES>>| {
+        all.unwrap_or_default().kept.into_iter().enumerate().map(move |(number, container)| {
             let Container { name, image } = container;
-            let (name, image) = (name.unwrap_or_default(), image.unwrap_or_default());
+            let (name, image) = (name.unwrap_or_default().0, image.unwrap_or_default().0);
             (number, Place { list, name, image })
         })
     };
-    let volumes = spec.volumes.unwrap_or_default().into_iter().enumerate();
+    let volumes = spec.volumes.unwrap_or_default().kept.into_iter().enumerate();
     let volumes = volumes.filter_map(|(number, volume)| {
-        let image = volume.image?.reference.unwrap_or_default();
-        Some((number, Place { list: VOLUMES, name: volume.name.unwrap_or_default(), image }))
+        let image = volume.image?.reference.unwrap_or_default().0;
+        Some((number, Place { list: VOLUMES, name: volume.name.unwrap_or_default().0, image }))
     });
     containers("initContainers", spec.init_containers)
         .chain(containers("containers", spec.containers))

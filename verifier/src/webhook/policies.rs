@@ -13,6 +13,7 @@ use std::{
 use anyhow::{Context as _, bail};
 use pitlane_release::{Digest, Policy, policy::MAX_POLICY};
 
+use super::image;
 use crate::{
     judge::{Judge, Places},
     keys::Keys,
@@ -144,6 +145,13 @@ impl PolicyFiles {
             if policies.iter().any(|known| known.name == policy.name) {
                 bail!("{shown}: another policy has the name `{}`; verdicts go by it", policy.name);
             }
+            let globs = policy.images.iter().map(ToString::to_string);
+            if let Some(glob) = globs.into_iter().find(|glob| image::is_misspelled(glob)) {
+                bail!(
+                    "{shown}: no image matches `{glob}`: write registries in lower case, without \
+                     :443, and Docker Hub as index.docker.io"
+                );
+            }
             policies.push(policy);
         }
         Ok(policies)
@@ -164,8 +172,16 @@ impl PolicyFiles {
                 // Kubernetes keeps what it mounts behind links whose names begin with two dots.
                 let name = file.file_name().and_then(|name| name.to_str()).unwrap_or("");
                 let yaml = file.extension().is_some_and(|end| end == "yaml" || end == "yml");
-                if yaml && !name.starts_with('.') && file.is_file() {
-                    files.insert(file);
+                if !yaml || name.starts_with('.') {
+                    continue;
+                }
+                match file.metadata() {
+                    Ok(about) if about.is_dir() => {}
+                    // A pipe would hold up whoever opens it.
+                    Ok(about) if !about.is_file() => bail!("{}: not a file", file.display()),
+                    // A link to nowhere, or what may not be looked at, is a policy that cannot be
+                    // read: to go on without it would let in what it refuses.
+                    Ok(_) | Err(_) => drop(files.insert(file)),
                 }
                 if files.len() > MAX_POLICIES {
                     bail!("{shown}: more than {MAX_POLICIES} policies");
@@ -191,3 +207,5 @@ fn bounded(file: &Path) -> anyhow::Result<Vec<u8>> {
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+pub(super) use tests::open_one;

@@ -5,12 +5,15 @@
 //! fields and is answered in kind.
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
-use serde::{Deserialize, Serialize, de::IgnoredAny};
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
 
 /// Deepest nesting of a review; Pods reach 15, and a parser that recurses is not asked to.
 const MAX_DEPTH: usize = 100;
 /// Longest `uid` (bytes); Kubernetes sends 36.
 const MAX_UID: usize = 128;
+/// Longest kind, namespace and name that are kept (bytes); Kubernetes has none above 253.
+const MAX_NAME: usize = 256;
 /// Most warnings in an answer, and longest of them (bytes): more is cut off by Kubernetes.
 const MAX_WARNINGS: usize = 16;
 const MAX_WARNING: usize = 250;
@@ -111,40 +114,27 @@ struct RequestWire {
 }
 
 /// The objects of a request, read as what its kind says.
-#[derive(Debug, Deserialize)]
-#[serde(rename_all = "camelCase")]
+#[derive(Debug)]
 pub struct Objects<O> {
     /// As it shall become; absent when it is removed.
     pub object: Option<O>,
     /// As it is; absent when it is made, and when it cannot be read: then nothing counts as
     /// having been there before.
-    #[serde(default = "none", deserialize_with = "if_readable")]
     pub old_object: Option<O>,
 }
 
-const fn none<O>() -> Option<O> {
-    None
-}
-
-fn if_readable<'a, D, O>(reader: D) -> Result<Option<O>, D::Error>
-where
-    D: serde::Deserializer<'a>,
-    O: Deserialize<'a>,
-{
-    #[derive(Deserialize)]
-    #[serde(untagged)]
-    enum Old<O> {
-        Readable(O),
-        Other(IgnoredAny),
-    }
-    Ok(match Old::deserialize(reader)? {
-        Old::Readable(object) => Some(object),
-        Old::Other(_) => None,
-    })
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct ObjectsWire<'a, O> {
+    object: Option<O>,
+    /// The bytes as they stand in the body: nothing is built of what may not be readable.
+    #[serde(borrow, default)]
+    old_object: Option<&'a RawValue>,
 }
 
 fn format(error: &serde_json::Error) -> ReviewError {
-    ReviewError::Format(error.to_string())
+    // It repeats what it did not expect, however long.
+    ReviewError::Format(shown(&error.to_string(), MAX_WARNING))
 }
 
 impl Request {
@@ -171,10 +161,18 @@ impl Request {
             let why = format!("it has {} bytes, want 1 to {MAX_UID}", wire.uid.len());
             return Err(ReviewError::Field { field: "uid", why });
         }
+        if !wire.uid.bytes().all(|byte| byte.is_ascii_graphic()) {
+            let why = "it has other characters than printable ASCII".into();
+            return Err(ReviewError::Field { field: "uid", why });
+        }
         let Some(kind) = wire.kind else {
             return Err(ReviewError::Field { field: "kind", why: "it is missing".into() });
         };
         let RequestWire { uid, operation, namespace, name, .. } = wire;
+        let GroupVersionKind { group, version, kind } = kind;
+        let [group, version, kind, namespace, name] =
+            [group, version, kind, namespace, name].map(|text| shown(&text, MAX_NAME));
+        let kind = GroupVersionKind { group, version, kind };
         Ok(Self { uid, api_version, kind, operation, namespace, name })
     }
 
@@ -183,8 +181,13 @@ impl Request {
     /// # Errors
     /// When they are not of that shape.
     pub fn objects<'a, O: Deserialize<'a>>(body: &'a [u8]) -> Result<Objects<O>, ReviewError> {
-        let review: Review<Objects<O>> = serde_json::from_slice(body).map_err(|e| format(&e))?;
-        review.request.ok_or_else(|| ReviewError::Format("it has no request".into()))
+        let review: Review<ObjectsWire<'a, O>> =
+            serde_json::from_slice(body).map_err(|e| format(&e))?;
+        let Some(request) = review.request else {
+            return Err(ReviewError::Format("it has no request".into()));
+        };
+        let old_object = request.old_object.and_then(|old| serde_json::from_str(old.get()).ok());
+        Ok(Objects { object: request.object, old_object })
     }
 
     /// The answer to it.
@@ -219,6 +222,22 @@ pub struct Outcome {
     pub warnings: Vec<String>,
     /// What to change in the object.
     pub patch: Vec<Replace>,
+}
+
+impl Outcome {
+    /// The same, fit for terminals and logs: texts of strangers (names, a registry's words) are in
+    /// its messages.
+    #[must_use]
+    pub fn shown(mut self) -> Self {
+        if let Some(denial) = &mut self.denial {
+            denial.message = shown(&denial.message, MAX_MESSAGE);
+        }
+        self.warnings.truncate(MAX_WARNINGS);
+        for warning in &mut self.warnings {
+            *warning = shown(warning, MAX_WARNING);
+        }
+        self
+    }
 }
 
 /// Why a request is denied.
@@ -278,8 +297,19 @@ struct Status {
     reason: &'static str,
 }
 
+/// Text for people, of at most `most` bytes: what would move a cursor, begin a line or turn its
+/// direction is a question mark.
+pub fn shown(text: &str, most: usize) -> String {
+    let steers = |c: char| {
+        let unseen = matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}'
+            | '\u{2060}'..='\u{206f}' | '\u{feff}');
+        c.is_control() || unseen
+    };
+    cut(text, most).replace(steers, "?")
+}
+
 /// Text of at most `most` bytes.
-fn cut(text: &str, most: usize) -> String {
+pub(super) fn cut(text: &str, most: usize) -> String {
     if text.len() <= most {
         return text.to_owned();
     }

@@ -21,7 +21,10 @@ use axum::{
 };
 use futures_util::StreamExt as _;
 use serde::Deserialize;
-use tokio::{sync::Semaphore, time::timeout};
+use tokio::{
+    sync::Semaphore,
+    time::{timeout, timeout_at},
+};
 
 use super::{
     court::Court,
@@ -37,8 +40,11 @@ use super::{
 const MAX_BODY: usize = 7 * 1024 * 1024;
 /// Longest that a body may take to come.
 const BODY_TIME: Duration = Duration::from_secs(5);
-/// Bodies read at once: this many of the largest are the most memory that they take.
-const BODIES: usize = 24;
+/// Bodies read at once. While it is read, one takes up to three times its size: the body, the
+/// half of it that is there twice as its buffer grows, and one text of it without escapes. So they
+/// take 252 MiB at the most, within the 320 MiB of the manifest. What is kept of one afterwards is
+/// bounded in [`super::pods`].
+const BODIES: usize = 12;
 
 /// What the hooks need.
 #[derive(Debug)]
@@ -112,8 +118,12 @@ impl Webhook {
     ) -> Result<(&'static str, Json<super::review::Answer>), (StatusCode, String)> {
         let bad = |error: super::review::ReviewError| (StatusCode::BAD_REQUEST, error.to_string());
         let (request, images) = {
-            // Never closed.
-            let _permit = self.bodies.acquire().await;
+            let permit = timeout_at(deadline.into(), self.bodies.acquire()).await;
+            // Never closed: only the time can end.
+            let _permit = permit.map_err(|_| {
+                let why = format!("{BODIES} reviews are being read, and no turn came in time");
+                (StatusCode::SERVICE_UNAVAILABLE, why)
+            })?;
             let body = read(body).await?;
             let request = Request::parse(&body).map_err(bad)?;
             let images = decide::images(&request, &body).map_err(bad)?;
@@ -131,10 +141,11 @@ impl Webhook {
                         _ => decide::validate(&self.court, &images).await,
                     }
                 };
-                let decided = tokio::time::timeout_at(deadline.into(), deciding).await;
+                let decided = timeout_at(deadline.into(), deciding).await;
                 decided.unwrap_or_else(|_| Outcome { denial: Some(late()), ..Outcome::default() })
             }
         };
+        let outcome = outcome.shown();
         tell(hook, &request, &outcome);
         let word = outcome.denial.as_ref().map_or("allowed", |denial| denial.code);
         Ok((word, Json(request.answer(outcome))))
@@ -251,6 +262,30 @@ async fn metrics(State(health): State<Arc<Health>>) -> Response {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn who_waits_for_a_turn_is_answered_in_time() {
+        use crate::webhook::{
+            court::{NoMatch, Rules},
+            policies::open_one,
+        };
+        let (_dir, policies) = open_one();
+        let rules = Rules {
+            no_match: NoMatch::Deny,
+            platforms: Vec::new(),
+            resolve_tags: false,
+            keep: Duration::ZERO,
+            most_kept: 1,
+        };
+        let metrics = Arc::new(Metrics::default());
+        let court = Court::new(policies, rules, Arc::clone(&metrics));
+        let webhook = Webhook::new(court, Duration::from_millis(200), true, metrics);
+        let ask = || timeout(BODY_TIME, webhook.answer(Hook::Validate, "", Body::from("{}")));
+        let all = webhook.bodies.acquire_many(u32::try_from(BODIES).unwrap()).await.unwrap();
+        assert_eq!(ask().await.unwrap().status(), StatusCode::SERVICE_UNAVAILABLE);
+        drop(all);
+        assert_eq!(ask().await.unwrap().status(), StatusCode::BAD_REQUEST);
+    }
 
     #[test]
     fn an_answer_comes_before_the_api_server_gives_up() {

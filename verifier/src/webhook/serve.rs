@@ -1,10 +1,19 @@
 //! Bounded HTTP/1.1 listeners, with and without TLS: connections, handshakes, headers and the end
 //! have limits.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
+    time::Duration,
+};
 
 use axum::Router;
-use hyper::server::conn::http1;
+use hyper::{
+    server::conn::http1,
+    service::{Service as _, service_fn},
+};
 use hyper_util::{
     rt::{TokioIo, TokioTimer},
     service::TowerToHyperService,
@@ -21,6 +30,8 @@ use tokio_rustls::TlsAcceptor;
 const CONNECTIONS: usize = 512;
 /// Longest TLS handshake.
 const HANDSHAKE_TIME: Duration = Duration::from_secs(5);
+/// A connection's first request has its headers in this time: who opens one has something to ask.
+const FIRST_TIME: Duration = Duration::from_secs(10);
 /// A client has this long for each request's headers, the wait on a kept-alive connection
 /// included: longer than the 90 s after which an API server closes an idle one itself.
 const HEADER_TIME: Duration = Duration::from_mins(2);
@@ -71,6 +82,14 @@ async fn asked(stop: &mut watch::Receiver<bool>) {
     drop(stop.wait_for(|stop| *stop).await);
 }
 
+/// Resolves when nothing was asked in the first time.
+async fn silent(begun: &AtomicBool, first: Duration) {
+    tokio::time::sleep(first).await;
+    if begun.load(Relaxed) {
+        std::future::pending::<()>().await;
+    }
+}
+
 async fn connection(
     stream: TcpStream,
     tls: Option<TlsAcceptor>,
@@ -78,25 +97,34 @@ async fn connection(
     stop: watch::Receiver<bool>,
 ) {
     drop(stream.set_nodelay(true));
-    let Some(tls) = tls else { return requests(stream, router, stop).await };
+    let Some(tls) = tls else { return requests(stream, router, stop, FIRST_TIME).await };
     match timeout(HANDSHAKE_TIME, tls.accept(stream)).await {
-        Ok(Ok(stream)) => requests(stream, router, stop).await,
+        Ok(Ok(stream)) => requests(stream, router, stop, FIRST_TIME).await,
         // An API server that does not trust the certificate ends here: worth more than a whisper.
         Ok(Err(error)) => tracing::warn!(%error, "a TLS handshake failed"),
         Err(_) => tracing::debug!("a TLS handshake took longer than {HANDSHAKE_TIME:?}"),
     }
 }
 
-async fn requests<S>(stream: S, router: Router, mut stop: watch::Receiver<bool>)
+async fn requests<S>(stream: S, router: Router, mut stop: watch::Receiver<bool>, first: Duration)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let service = TowerToHyperService::new(router);
+    let begun = AtomicBool::new(false);
+    let router = TowerToHyperService::new(router);
+    let service = service_fn(|request| {
+        begun.store(true, Relaxed);
+        router.call(request)
+    });
     let mut builder = http1::Builder::new();
     builder.timer(TokioTimer::new()).header_read_timeout(HEADER_TIME).max_buf_size(HEADER_BYTES);
     let mut serving = std::pin::pin!(builder.serve_connection(TokioIo::new(stream), service));
     let outcome = tokio::select! {
         outcome = serving.as_mut() => outcome,
+        () = silent(&begun, first) => {
+            tracing::debug!("a connection brought no request within {first:?}");
+            return;
+        }
         () = asked(&mut stop) => {
             serving.as_mut().graceful_shutdown();
             serving.await
@@ -104,5 +132,47 @@ where
     };
     if let Err(error) = outcome {
         tracing::debug!(%error, "a connection ended");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use axum::routing::get;
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+    const FIRST: Duration = Duration::from_millis(200);
+    const LONG: Duration = Duration::from_secs(5);
+
+    fn open() -> (tokio::io::DuplexStream, watch::Sender<bool>) {
+        let (client, server) = tokio::io::duplex(4096);
+        let (stop, stopping) = watch::channel(false);
+        let router = Router::new().route("/", get(async || "here"));
+        tokio::spawn(requests(server, router, stopping, FIRST));
+        (client, stop)
+    }
+
+    #[tokio::test]
+    async fn a_connection_without_a_request_ends_soon() {
+        for begun in [&b""[..], b"GET / HTTP/1.1\r\nHost: x\r\n"] {
+            let (mut client, _stop) = open();
+            client.write_all(begun).await.unwrap();
+            let mut all = Vec::new();
+            let ended = timeout(LONG, client.read_to_end(&mut all)).await;
+            assert!(ended.is_ok(), "{} bytes hold it", begun.len());
+            assert!(all.is_empty());
+        }
+    }
+
+    #[tokio::test]
+    async fn one_that_asked_is_kept_for_the_next_request() {
+        let (mut client, _stop) = open();
+        let mut answer = vec![0; 1024];
+        for _ in 0..2 {
+            client.write_all(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n").await.unwrap();
+            let read = timeout(LONG, client.read(&mut answer)).await.unwrap().unwrap();
+            assert!(answer[..read].ends_with(b"here"), "{read} bytes");
+            tokio::time::sleep(2 * FIRST).await;
+        }
     }
 }

@@ -69,3 +69,36 @@ fn images_without_a_policy() {
     let Finding::Admitted(told) = no_match(NoMatch::Warn, &image) else { panic!() };
     assert_eq!(told.len(), 1);
 }
+
+#[tokio::test]
+async fn tags_are_resolved_in_their_turn() {
+    let (_dir, policies) = super::super::policies::open_one();
+    let rules = Rules {
+        no_match: NoMatch::Deny,
+        platforms: Vec::new(),
+        resolve_tags: true,
+        keep: KEEP,
+        most_kept: 8,
+    };
+    let court = Court::new(policies, rules, Arc::new(Metrics::default()));
+    let image = KubeImage::parse("r.example/car:v1").unwrap();
+    let all = court.room.acquire_many(u32::try_from(AT_ONCE).unwrap()).await.unwrap();
+    let soon = Duration::from_millis(50);
+    let set = court.set();
+    assert!(tokio::time::timeout(soon, court.judge(&set, &image)).await.is_err());
+    assert!(tokio::time::timeout(soon, court.pin(&set, &image)).await.is_err());
+    drop(all);
+    // The empty layout behind it has no such tag.
+    assert!(matches!(court.judge(&set, &image).await, Finding::Undecided { .. }));
+}
+
+#[test]
+fn why_there_is_no_verdict_is_said_as_it_is() {
+    let said = |verdict| match without(verdict, &image()) {
+        Finding::Undecided { why } => why,
+        other => panic!("{other:?}"),
+    };
+    assert!(said(Without::Full).contains("too many images"));
+    let died = said(Without::Died);
+    assert!(died.contains("error of the program") && !died.contains("too many"), "{died}");
+}

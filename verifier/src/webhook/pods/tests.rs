@@ -106,6 +106,57 @@ fn what_cannot_be_looked_at_is_no_object() {
 }
 
 #[test]
+fn no_list_is_built_beyond_its_bound() {
+    type Listed = List<Container, MAX_IMAGES>;
+    for (count, kept, whole) in [(0, 0, true), (128, 128, true), (129, 128, false)] {
+        let list: Listed = serde_json::from_value(json!(vec![json!({}); count])).unwrap();
+        assert_eq!((list.kept.len(), list.counted("x").is_ok()), (kept, whole), "{count}");
+    }
+    // As many as a review has room for.
+    let million = format!("[{}{{}}]", "{},".repeat(2_300_000));
+    let list: Listed = serde_json::from_str(&million).unwrap();
+    assert!(list.kept.len() == MAX_IMAGES && list.kept.capacity() < 2 * MAX_IMAGES);
+    let error = list.counted("/spec/containers").unwrap_err().to_string();
+    assert!(error.contains("/spec/containers has 2300001 items, at most 128"), "{error}");
+
+    let many = |item: Value| json!(vec![item; 2000]);
+    for (list, field) in [
+        ("containers", "image"),
+        ("initContainers", "image"),
+        ("ephemeralContainers", "image"),
+        ("volumes", "emptyDir"),
+    ] {
+        let mut object = json!({ "spec": pod() });
+        object["spec"][list] = many(json!({ "name": "x", field: null }));
+        let error = images(&KINDS[0], &body(&object, &Value::Null)).unwrap_err();
+        assert!(matches!(&error, PodError::Object(why) if why.contains(list)), "{error}");
+        // In what was there before, the rest counts as not there.
+        let new = json!({ "spec": { "containers": [{ "name": "x", "image": "a" }] } });
+        assert!(!images(&KINDS[0], &body(&new, &object)).unwrap().found[0].unchanged);
+    }
+    let mut owned = json!({ "spec": pod() });
+    owned["metadata"]["ownerReferences"] = many(json!({ "controller": true }));
+    let error = images(&KINDS[0], &body(&owned, &Value::Null)).unwrap_err();
+    assert!(matches!(&error, PodError::Object(why) if why.contains("ownerReferences")), "{error}");
+}
+
+#[test]
+fn a_long_text_equals_only_itself_and_is_no_image() {
+    let of = |image: &str| json!({ "spec": { "containers": [{ "name": "x", "image": image }] } });
+    let long = format!("r.example/{}", "a".repeat(3_000_000));
+    for (new, old, unchanged) in [
+        (of(&long), of(&long), true),
+        (of(&long), of(&format!("{long}b")), false),
+        (of(&long[..bounded::MAX_TEXT]), of(&long), false),
+    ] {
+        let images = images(&KINDS[0], &body(&new, &old)).unwrap();
+        let Found { place, unchanged: found, .. } = &images.found[0];
+        assert!(place.image.len() <= bounded::MAX_TEXT && *found == unchanged);
+        assert!(super::super::image::KubeImage::parse(&place.image).is_err());
+    }
+}
+
+#[test]
 fn only_templates_that_are_compared_are_copies() {
     for kind in &KINDS {
         for (controller, copy) in [(json!(true), true), (json!(false), false)] {

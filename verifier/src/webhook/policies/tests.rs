@@ -18,6 +18,64 @@ fn places(dir: &Path) -> Arc<Places> {
     Arc::new(Places { open: Source::Layout(Layout::open(dir).unwrap()), login: None })
 }
 
+/// One policy for r.example, before registries that have nothing; and its folder.
+pub(in crate::webhook) fn open_one() -> (tempfile::TempDir, Arc<Policies>) {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("p.yaml");
+    fs::write(&file, policy("p", "{ static: { action: pass } }")).unwrap();
+    let files = PolicyFiles { paths: vec![file], keys: Keys::default() };
+    let policies = Policies::open(files, places(dir.path())).unwrap();
+    (dir, Arc::new(policies))
+}
+
+#[test]
+fn a_policy_that_cannot_be_read_is_not_left_out() {
+    const PASS: &str = "{ static: { action: pass } }";
+    let dir = tempfile::tempdir().unwrap();
+    let folder = dir.path().join("policies");
+    fs::create_dir_all(folder.join("folder.yaml")).unwrap();
+    for name in ["a", "b"] {
+        fs::write(folder.join(format!("{name}.yaml")), policy(name, PASS)).unwrap();
+    }
+    let files = PolicyFiles { paths: vec![folder.clone()], keys: Keys::default() };
+    let policies = Policies::open(files, places(dir.path())).unwrap();
+    assert_eq!(policies.set().judge.len(), 2, "a folder is no policy");
+
+    let b = folder.join("b.yaml");
+    let link = |to: &str| {
+        let _ = fs::remove_file(&b);
+        std::os::unix::fs::symlink(to, &b).unwrap();
+    };
+    // To nowhere, in a circle, and to what is no file.
+    for to in ["../gone.yaml", "b.yaml", "/dev/null"] {
+        link(to);
+        let Look::Broken(why) = policies.look() else { panic!("{to}") };
+        assert!(why.contains("b.yaml"), "{why}");
+        assert_eq!((policies.set().generation, policies.set().judge.len()), (1, 2), "{to}");
+    }
+    fs::write(dir.path().join("there.yaml"), policy("b", PASS)).unwrap();
+    link("../there.yaml");
+    assert_eq!(policies.look(), Look::Changed(2));
+}
+
+#[test]
+fn a_policy_that_guards_nothing_is_no_policy() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("p.yaml");
+    let text = policy("p", "{ static: { action: fail } }");
+    let places = places(dir.path());
+    for (glob, usable) in
+        [("r.example/**", true), ("r.example:443/**", false), ("docker.io/**", false)]
+    {
+        fs::write(&file, text.replace("r.example/**", glob)).unwrap();
+        let files = PolicyFiles { paths: vec![file.clone()], keys: Keys::default() };
+        let opened = Policies::open(files, Arc::clone(&places));
+        let why = opened.err().map(|error| format!("{error:#}"));
+        assert_eq!(why.is_none(), usable, "{glob}: {why:?}");
+        assert!(why.is_none_or(|why| why.contains(glob) && why.contains("index.docker.io")));
+    }
+}
+
 #[test]
 fn a_broken_set_keeps_the_one_before() {
     const PASS: &str = "{ static: { action: pass } }";

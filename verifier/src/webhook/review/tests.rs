@@ -32,6 +32,7 @@ fn what_is_no_review_is_refused() {
         ("\"uid\":\"u-1\",", "", "uid"),
         ("u-1", &long, "uid"),
         ("\"uid\":\"u-1\"", "\"uid\":1", "a string"),
+        ("\"uid\":\"u-1\"", "\"uid\":\"u\\n1\"", "printable"),
         ("\"uid\":\"u-1\"", "\"uid\":\"u-1\",\"uid\":\"u-2\"", "duplicate"),
         ("CREATE", "create", "create"),
         ("CREATE", "EVICT", "EVICT"),
@@ -47,6 +48,33 @@ fn what_is_no_review_is_refused() {
     }
     let null = review(&[]).replace("\"request\":", "\"request\":null,\"x\":");
     assert!(Request::parse(null.as_bytes()).unwrap_err().to_string().contains("no request"));
+}
+
+#[test]
+fn what_strangers_name_steers_no_log() {
+    let names = r#""name":"a\n2026 allowed\u001b[2K\u202e","namespace":"NNN","dryRun""#;
+    let long = "n".repeat(3_000_000);
+    let text = review(&[("\"dryRun\"", &names.replace("NNN", &long))]);
+    let request = Request::parse(text.as_bytes()).unwrap();
+    assert_eq!(request.name, "a?2026 allowed?[2K?");
+    assert_eq!(request.namespace.len(), MAX_NAME);
+    let kind = format!("\"kind\":\"Pod\\r{long}\"");
+    let request = Request::parse(review(&[("\"kind\":\"Pod\"", &kind)]).as_bytes()).unwrap();
+    assert!(request.kind.kind.starts_with("Pod?n") && request.kind.kind.len() == MAX_NAME);
+
+    let operation = format!("\"operation\":\"\\u001b{long}\"");
+    let text = review(&[("\"operation\":\"CREATE\"", &operation)]);
+    let error = Request::parse(text.as_bytes()).unwrap_err().to_string();
+    assert!(error.len() < 2 * MAX_WARNING && error.contains("variant `?nnn"), "{error}");
+
+    let denial = Denial { status: 403, code: "unsigned", message: format!("a\nb{long}") };
+    let warnings = vec!["w\u{1b}[31m".to_owned() + &long; 40];
+    let shown = Outcome { denial: Some(denial), warnings, patch: Vec::new() }.shown();
+    let message = shown.denial.unwrap().message;
+    assert!(message.starts_with("a?bn") && message.len() == MAX_MESSAGE);
+    assert_eq!(shown.warnings.len(), MAX_WARNINGS);
+    assert!(shown.warnings[0].starts_with("w?[31mn") && shown.warnings[0].len() == MAX_WARNING);
+    assert_eq!(super::shown("für 車\t", 99), "für 車?");
 }
 
 #[test]
