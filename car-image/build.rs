@@ -24,8 +24,8 @@ type Name = (String, String);
 
 #[derive(Default)]
 struct Crate {
-    /// Comes from a registry, not from this workspace.
-    foreign: bool,
+    /// Where it comes from: `registry`, `git`, `local`.
+    source: &'static str,
     proc_macro: bool,
     uses: BTreeSet<Name>,
 }
@@ -117,7 +117,12 @@ fn parse(tree: &str) -> Result<(Name, BTreeMap<Name, Crate>), String> {
         }
         let entry = crates.entry(found.clone()).or_default();
         entry.proc_macro |= line.contains("(proc-macro)");
-        entry.foreign = !line.contains("(/");
+        // In brackets: a URL for git, a path for this workspace, nothing for the registry.
+        entry.source = match line {
+            line if line.contains("://") => "git",
+            line if line.contains("(/") => "local",
+            _ => "registry",
+        };
         above.push(found);
     }
     let root = above.first().cloned().ok_or("cargo tree printed nothing")?;
@@ -142,7 +147,7 @@ fn json(root: &Name, crates: &BTreeMap<Name, Crate>) -> String {
     let place = |wanted: &Name| crates.keys().position(|name| name == wanted).unwrap_or(0);
     let mut text = String::from("{\"packages\":[");
     for (number, (name, one)) in crates.iter().enumerate() {
-        let source = if one.foreign { "registry" } else { "local" };
+        let source = one.source;
         let comma = if number == 0 { "" } else { "," };
         let (title, version) = name;
         let _ = write!(

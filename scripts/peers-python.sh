@@ -4,7 +4,8 @@
 #
 #   scripts/peers-python.sh     target/peers/venv-model-signing; a second run costs nothing
 #
-# Versions are pinned. To undo: remove the folder.
+# The three packages named below are pinned; what they bring along is the newest that fits them. To
+# undo: remove the folder.
 set -eu
 cd "$(dirname "$0")/.."
 venv=target/peers/venv-model-signing

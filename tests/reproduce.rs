@@ -14,6 +14,8 @@ use crate::common::{
     made, run,
 };
 
+const PROVENANCE: &str = "https://slsa.dev/provenance/v1";
+
 /// The inputs of a release as another machine has them: copies, in other places.
 struct Elsewhere {
     lane: Lane,
@@ -56,6 +58,30 @@ impl Elsewhere {
         let key = self.key(key);
         let mut command = self.command(&self.image, &["--key", &key]);
         run(command.arg("--repo").arg(&self.clone).args(args))
+    }
+
+    /// Changes the provenance that the statement names and has it signed by this key; the
+    /// statement is then still to be signed.
+    fn resign(&self, image: &str, statement: &mut Value, by: &str, edit: impl Fn(&mut Value)) {
+        let lane = &self.lane;
+        let all = statement["predicate"]["evidence"].as_array_mut().unwrap();
+        let named = all.iter_mut().find(|one| one["predicateType"] == PROVENANCE).unwrap();
+        let bundle = parse(lane.blob(named["digest"].as_str().unwrap()));
+        let payload = bundle["dsseEnvelope"]["payload"].as_str().unwrap();
+        let engine = base64::engine::general_purpose::STANDARD;
+        let mut provenance = parse(base64::Engine::decode(&engine, payload).unwrap());
+        edit(&mut provenance);
+        let file = lane.path("provenance.json");
+        fs::write(&file, provenance.to_string()).unwrap();
+        let about = format!("{}@{}", lane.images(), lane.platform(image, "amd64"));
+        let mut attest = lane.pitlane();
+        attest.args(["attest", &about, "--statement"]).arg(&file);
+        attest.arg("--key").arg(lane.path(&format!("state/keys/{by}.key")));
+        attest.arg("--password-file").arg(lane.path("state/keys/password"));
+        attest.arg("--registry-password-file").arg(lane.path("state/registry-token"));
+        let made = parse(run(&mut attest).ok())["bundle"].as_str().unwrap().to_owned();
+        named["size"] = lane.blob(&made).len().into();
+        named["digest"] = made.into();
     }
 
     fn key(&self, name: &str) -> String {
@@ -185,31 +211,69 @@ fn what_strangers_say_is_refused() {
 
     // The provenance itself, word for word, signed by somebody else, and named by a statement
     // of the right key.
-    let mut statement = lane.statement(&there.image);
-    let kind = "https://slsa.dev/provenance/v1";
-    let all = statement["predicate"]["evidence"].as_array_mut().unwrap();
-    let place = all.iter().position(|one| one["predicateType"] == kind).unwrap();
-    let bundle = parse(lane.blob(all[place]["digest"].as_str().unwrap()));
-    let payload = bundle["dsseEnvelope"]["payload"].as_str().unwrap();
-    let engine = base64::engine::general_purpose::STANDARD;
-    let file = lane.path("provenance.json");
-    fs::write(&file, base64::Engine::decode(&engine, payload).unwrap()).unwrap();
-    let mut attest = lane.pitlane();
-    attest.args(["attest", &there.image, "--statement"]).arg(&file);
-    attest.arg("--key").arg(lane.path("state/keys/stranger.key"));
-    attest.arg("--password-file").arg(lane.path("state/keys/password"));
-    attest.arg("--registry-password-file").arg(lane.path("state/registry-token"));
-    let theirs = parse(run(&mut attest).ok())["bundle"].as_str().unwrap().to_owned();
-    all[place]["size"] = lane.blob(&theirs).len().into();
-    all[place]["digest"] = theirs.into();
+    let good = lane.statement(&there.image);
+    let mut statement = good.clone();
+    there.resign(&there.image, &mut statement, "stranger", |_| ());
     statement["predicate"]["counter"] = 2.into();
     lane.lend(&there.image, &statement);
     refused(there.by_key("release", &[]), "by nobody the policy names");
     // Without provenance there is nothing to go by.
-    statement["predicate"]["evidence"].as_array_mut().unwrap().remove(place);
+    let all = statement["predicate"]["evidence"].as_array_mut().unwrap();
+    all.retain(|one| one["predicateType"] != PROVENANCE);
     statement["predicate"]["counter"] = 3.into();
     lane.lend(&there.image, &statement);
     refused(there.by_key("release", &[]), "without the provenance");
+    // One by the right key, which contradicts the statement.
+    let mut statement = good;
+    there.resign(&there.image, &mut statement, "release", |provenance| {
+        let built = &mut provenance["predicate"]["buildDefinition"];
+        built["internalParameters"]["pipelineDigest"] = format!("sha256:{}", "0".repeat(64)).into();
+    });
+    statement["predicate"]["counter"] = 4.into();
+    lane.lend(&there.image, &statement);
+    refused(there.by_key("release", &[]), "(wrong-provenance)");
+}
+
+/// Files that are given show nothing of the commit that the provenance says they are from.
+#[test]
+fn files_do_not_stand_in_for_the_commit() {
+    let there = Elsewhere::new();
+    let lane = &there.lane;
+    let tree = lane.tree("donkeycar");
+    let model = tree.join("models/pilot.onnx").to_str().unwrap().to_owned();
+    let committed = tree.join("models/pilot.yaml").to_str().unwrap().to_owned();
+    let key = there.key("release");
+    let ask = |image: &str, card: &str, repo: Option<&Path>| {
+        let mut command = there.command(image, &["--key", &key, "--model", &model, "--card", card]);
+        command.args(repo.map(|repo| format!("--repo={}", repo.display())));
+        run(&mut command)
+    };
+    let ran = ask(&there.image, &committed, None);
+    assert_eq!(differs(&ran), (vec!["commit".to_owned()], vec![]));
+    assert!(ran.stdout.contains("not looked at") && ran.stderr.contains("--repo"), "{ran:?}");
+    let report = parse(ask(&there.image, &committed, Some(&there.clone)).ok());
+    let names: Vec<&Value> =
+        report["inputs"].as_array().unwrap().iter().map(|row| &row["name"]).take(4).collect();
+    assert_eq!(names, ["commit", "commit time", "commit model", "commit card"]);
+
+    // A pipeline that released files of its own and says that they are the commit's.
+    let card = lane.path("other.yaml");
+    fs::write(&card, fs::read_to_string(&committed).unwrap() + "# never committed\n").unwrap();
+    let card = card.to_str().unwrap();
+    let pipeline = lane.side_pipeline("side", quick);
+    let made = lane.one_shot("v2.0.0", &pipeline, &["--model", &model, "--card", card]);
+    let image = parse(made.ok())["image"].as_str().unwrap().to_owned();
+    let mut statement = lane.statement(&image);
+    there.resign(&image, &mut statement, "release", |provenance| {
+        let outside = &mut provenance["predicate"]["buildDefinition"]["externalParameters"];
+        assert_eq!(outside["card"], "file:other.yaml");
+        outside["model"] = "models/pilot.onnx".into();
+        outside["card"] = "models/pilot.yaml".into();
+    });
+    statement["predicate"]["counter"] = 9.into();
+    lane.lend(&image, &statement);
+    assert_eq!(differs(&ask(&image, card, Some(&tree))), (vec!["commit card".to_owned()], vec![]));
+    assert_eq!(differs(&ask(&image, card, None)), (vec!["commit".to_owned()], vec![]));
 }
 
 /// A model that never was in a commit: its file is asked for, and enough.

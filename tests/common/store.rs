@@ -3,6 +3,8 @@
 use std::{fs, path::PathBuf};
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
+use pitlane_pipeline::{config::Registry, push::Pusher, sign::Signer};
+use pitlane_release::{oci::Descriptor, statement::RELEASE};
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 
@@ -73,10 +75,26 @@ impl Lane {
     /// Signs a statement with the lane's own key and puts it where cars look for it: what an
     /// insider could do, or a bug.
     pub(crate) fn lend(&self, image: &str, statement: &Value) {
-        let file = self.path("lent.json");
-        fs::write(&file, statement.to_string()).unwrap();
-        let tag = Self::statement_tag(image);
-        self.attest(image, &["--statement", file.to_str().unwrap(), "--tag", &tag]);
+        // `pitlane attest` attaches no statement to an image that it does not speak of.
+        let (key, password) =
+            (self.path("state/keys/release.key"), self.path("state/keys/password"));
+        let bundle = Signer::open(&key, Some(&password)).unwrap().seal(statement).unwrap();
+        let registry = Registry {
+            repository: self.images().parse().unwrap(),
+            plain_http: false,
+            user: None,
+            password_file: Some(self.path("state/registry-token")),
+        };
+        let digest = image.split('@').nth(1).unwrap();
+        let now = "2026-01-01T00:00:00Z".parse().unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let pusher = Pusher::new(&registry).await.unwrap();
+            let manifest = pusher.source.manifest(pusher.repository(), digest).await.unwrap();
+            let subject = Descriptor::of(INDEX, &manifest);
+            let tag = Self::statement_tag(image);
+            pusher.attach(&bundle, RELEASE, &subject, now, &[&tag]).await.unwrap();
+        });
     }
 
     /// `pitlane attest` with the lane's key.

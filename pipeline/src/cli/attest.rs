@@ -2,14 +2,15 @@
 
 use std::path::PathBuf;
 
-use anyhow::Context as _;
+use anyhow::{Context as _, ensure};
 use pitlane_release::{
-    PinnedImage,
+    Digest, PinnedImage, Refusal,
     oci::{self, Descriptor},
 };
 use serde_json::{Value, json};
 
 use crate::{
+    claim::refuse,
     config::{Pipeline, Registry},
     push::Pusher,
     sign::Signer,
@@ -21,7 +22,8 @@ const MAX_STATEMENT: u64 = 1024 * 1024;
 /// Sign a statement and attach it to an image.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-Either a whole in-toto statement (--statement), or a predicate with its type, about the image.
+Either a whole in-toto statement (--statement), which must name the image as a subject, or a
+predicate with its type.
 The password of the key comes from --password-file, else from COSIGN_PASSWORD. With --pipeline the
 pipeline's own key or signer is used.
 
@@ -70,6 +72,9 @@ pub(super) async fn run(args: Args) -> anyhow::Result<()> {
         }),
         _ => unreachable!("the command line asks for one of them"),
     };
+    if let Some(file) = &args.statement {
+        check_subject(&statement, &args.image).with_context(|| file.display().to_string())?;
+    }
     let kind = statement["predicateType"].as_str().context("it has no `predicateType`")?.to_owned();
     let pusher = Pusher::new(&Registry {
         repository: args.image.repository.clone(),
@@ -80,8 +85,7 @@ pub(super) async fn run(args: Args) -> anyhow::Result<()> {
     .await?;
     let digest = args.image.digest.to_string();
     let manifest = pusher.source.manifest(&args.image.repository, &digest).await?;
-    let media_type = if oci::parse_index(&manifest).is_ok() { oci::INDEX } else { oci::MANIFEST };
-    let subject = Descriptor::of(media_type, &manifest);
+    let subject = described(&manifest, &args.image.digest)?;
     let signer = match (&args.key, &args.pipeline) {
         (Some(key), _) => Signer::open(key, args.password_file.as_deref())?,
         (None, Some(file)) => {
@@ -95,8 +99,26 @@ pub(super) async fn run(args: Args) -> anyhow::Result<()> {
     pusher.attach(&bundle, &kind, &subject, now, args.tag.as_deref().as_slice()).await?;
     super::print_json(&json!({
         "image": args.image, "predicateType": kind,
-        "bundle": pitlane_release::Digest::of(&bundle),
+        "bundle": Digest::of(&bundle),
     }))
+}
+
+/// What a statement is attached to must be among what it speaks of.
+fn check_subject(statement: &Value, image: &PinnedImage) -> anyhow::Result<()> {
+    let hex = image.digest.hex();
+    let mut subjects = statement["subject"].as_array().into_iter().flatten();
+    let named = subjects.any(|subject| subject["digest"]["sha256"].as_str() == Some(&hex));
+    ensure!(named, "no `subject` has the digest of {image}; attach it to the image it speaks of");
+    Ok(())
+}
+
+/// The manifest as a subject, when it is the one that was asked for.
+fn described(manifest: &[u8], want: &Digest) -> anyhow::Result<Descriptor> {
+    if Digest::of(manifest) != *want {
+        return Err(refuse(&Refusal::Altered { what: "manifest", want: *want }));
+    }
+    let media_type = if oci::parse_index(manifest).is_ok() { oci::INDEX } else { oci::MANIFEST };
+    Ok(Descriptor::of(media_type, manifest))
 }
 
 fn read(path: &std::path::Path) -> anyhow::Result<Value> {
@@ -104,4 +126,37 @@ fn read(path: &std::path::Path) -> anyhow::Result<Value> {
     let size = std::fs::metadata(path).with_context(|| format!("{shown}: cannot be read"))?.len();
     anyhow::ensure!(size <= MAX_STATEMENT, "{shown}: {size} bytes, at most {MAX_STATEMENT}");
     serde_json::from_slice(&std::fs::read(path)?).with_context(|| format!("{shown}: not JSON"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::lane::StepError;
+
+    #[test]
+    fn a_statement_is_about_the_image_it_is_attached_to() {
+        let digest = Digest::of("manifest");
+        let image: PinnedImage = format!("r.example/team/car@{digest}").parse().unwrap();
+        let about = |subject: Value| check_subject(&json!({ "subject": subject }), &image);
+        let one = |hex: &str| json!({ "name": "car", "digest": { "sha256": hex } });
+        about(json!([one(&digest.hex())])).unwrap();
+        about(json!([one(&Digest::of("other").hex()), one(&digest.hex())])).unwrap();
+        for wrong in [
+            json!([]),
+            Value::Null,
+            json!([one(&Digest::of("other").hex())]),
+            json!([{ "name": digest.hex(), "digest": { "sha512": digest.hex() } }]),
+        ] {
+            let error = about(wrong.clone()).unwrap_err().to_string();
+            assert!(error.contains("no `subject`"), "{wrong}: {error}");
+        }
+    }
+
+    #[test]
+    fn another_manifest_than_the_one_asked_for_is_refused() {
+        let subject = described(b"manifest", &Digest::of("manifest")).unwrap();
+        assert_eq!(subject.digest, Digest::of("manifest"));
+        let error = described(b"manifest of somebody", &Digest::of("manifest")).unwrap_err();
+        assert_eq!(error.downcast::<StepError>().unwrap().code, "altered-manifest");
+    }
 }

@@ -8,7 +8,7 @@ use std::{
 use anyhow::Context as _;
 use pitlane_release::{CarKind, RepoName, Repository};
 
-use super::keys::write_new;
+use super::keys::{Pair, write_new};
 use crate::{service::secret::create_random, sign::keyfile};
 
 const PIPELINE: &str = include_str!("init/pipeline.yaml");
@@ -57,11 +57,11 @@ pub(super) fn run(args: &Args) -> anyhow::Result<()> {
     };
     let keys = args.out.join("keys");
     fs::create_dir_all(&keys).with_context(|| keys.display().to_string())?;
+    let pair = Pair::free(&keys, "release")?;
     let password = keys.join("password");
     create_random(&password)?;
     let made = keyfile::generate(&crate::config::read_secret(&password)?)?;
-    write_new(&keys.join("release.key"), 0o600, &made.private_pem)?;
-    write_new(&keys.join("release.pub"), 0o644, &made.public_pem)?;
+    pair.write_quietly(&made)?;
 
     let car = match &args.runtime_amd64 {
         Some(path) => path.clone(),

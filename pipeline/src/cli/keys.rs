@@ -7,7 +7,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use anyhow::Context as _;
+use anyhow::{Context as _, ensure};
 use clap::Subcommand;
 
 use crate::sign::{
@@ -84,16 +84,17 @@ Example:
 pub(super) fn run(args: Args) -> anyhow::Result<()> {
     match args.command {
         Command::Generate { out, name, password_file } => {
-            let key = keyfile::generate(&password(password_file.as_deref())?)?;
-            write_pair(&out, &name, &key)
+            let pair = Pair::free(&out, &name)?;
+            pair.write(&keyfile::generate(&password(password_file.as_deref())?)?)
         }
         Command::Import { key, key_password_file, out, name, password_file } => {
+            let pair = Pair::free(&out, &name)?;
             let der = private_key::read(&key, key_password_file.as_deref())?;
             let signer = Signer::from_pkcs8(&der).with_context(|| key.display().to_string())?;
             signer.try_out()?;
             let private_pem = keyfile::encrypt(&der, &password(password_file.as_deref())?)?;
             let public_pem = signer.public_pem().context("it has no public half")?;
-            write_pair(&out, &name, &keyfile::NewKey { private_pem, public_pem })
+            pair.write(&keyfile::NewKey { private_pem, public_pem })
         }
         Command::Public { key, password_file } => {
             let signer = Signer::open(&key, password_file.as_deref())?;
@@ -103,12 +104,34 @@ pub(super) fn run(args: Args) -> anyhow::Result<()> {
     }
 }
 
-fn write_pair(out: &Path, name: &str, key: &keyfile::NewKey) -> anyhow::Result<()> {
-    std::fs::create_dir_all(out).with_context(|| out.display().to_string())?;
-    let (private, public) = (out.join(format!("{name}.key")), out.join(format!("{name}.pub")));
-    write_new(&private, 0o600, &key.private_pem)?;
-    write_new(&public, 0o644, &key.public_pem)?;
-    super::print_json(&serde_json::json!({ "private": private, "public": public }))
+/// Where a key's two halves go.
+pub(super) struct Pair {
+    private: PathBuf,
+    public: PathBuf,
+}
+
+impl Pair {
+    /// Both names in a folder, which is made, when neither is taken: half a pair helps nobody.
+    pub(super) fn free(out: &Path, name: &str) -> anyhow::Result<Self> {
+        std::fs::create_dir_all(out).with_context(|| out.display().to_string())?;
+        let (private, public) = (out.join(format!("{name}.key")), out.join(format!("{name}.pub")));
+        for path in [&private, &public] {
+            let taken = path.symlink_metadata().is_ok();
+            ensure!(!taken, "{}: is there already, and keys are never replaced", path.display());
+        }
+        Ok(Self { private, public })
+    }
+
+    fn write(&self, key: &keyfile::NewKey) -> anyhow::Result<()> {
+        self.write_quietly(key)?;
+        super::print_json(&serde_json::json!({ "private": self.private, "public": self.public }))
+    }
+
+    /// Writes both, and says nothing.
+    pub(super) fn write_quietly(&self, key: &keyfile::NewKey) -> anyhow::Result<()> {
+        write_new(&self.private, 0o600, &key.private_pem)?;
+        write_new(&self.public, 0o644, &key.public_pem)
+    }
 }
 
 /// Writes a file that must not be there yet: a key is never overwritten.
@@ -120,4 +143,38 @@ pub(super) fn write_new(path: &Path, mode: u32, text: &str) -> anyhow::Result<()
     file.write_all(text.as_bytes())?;
     file.sync_all()?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pair_is_made_whole_or_not_at_all() {
+        let dir = tempfile::tempdir().unwrap();
+        let out = dir.path();
+        write_new(&out.join("password"), 0o600, "correct horse").unwrap();
+        let secret = Some(out.join("password"));
+        let generate = |name: &str| {
+            let (out, name, password_file) = (out.to_owned(), name.to_owned(), secret.clone());
+            run(Args { command: Command::Generate { out, name, password_file } })
+        };
+        generate("old").unwrap();
+        let import = |name: &str| {
+            let (out, name, password_file) = (out.to_owned(), name.to_owned(), secret.clone());
+            let (key, key_password_file) = (out.join("old.key"), secret.clone());
+            let command = Command::Import { key, key_password_file, out, name, password_file };
+            run(Args { command })
+        };
+        std::fs::write(out.join("half.pub"), "another's").unwrap();
+        for error in [generate("half").unwrap_err(), import("half").unwrap_err()] {
+            assert!(error.to_string().contains("half.pub"), "{error}");
+            assert!(!out.join("half.key").exists(), "a private key without its public half");
+        }
+        assert_eq!(std::fs::read_to_string(out.join("half.pub")).unwrap(), "another's");
+        let error = generate("old").unwrap_err().to_string();
+        assert!(error.contains("old.key"), "{error}");
+        import("new").unwrap();
+        assert!(out.join("new.key").exists() && out.join("new.pub").exists());
+    }
 }

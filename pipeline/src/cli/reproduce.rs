@@ -11,7 +11,7 @@ use super::{
 use crate::{
     claim::Claim,
     lane::StepError,
-    reproduce::{Files, reproduce},
+    reproduce::{Files, NOT_LOOKED_AT, reproduce},
 };
 
 /// Build a release again from its provenance, and compare digests.
@@ -29,7 +29,8 @@ pub(super) struct Args {
     image: ImageRef,
     #[command(flatten)]
     trust: Trust,
-    /// A clone of the car repository: a folder or a URL; the provenance's own when absent.
+    /// A clone of the car repository: a folder or a URL. When absent, the provenance's own URL, if
+    /// a file of the commit is needed.
     #[arg(long)]
     repo: Option<String>,
     /// The base's OCI layout.
@@ -95,9 +96,12 @@ pub(super) async fn run(args: Args) -> anyhow::Result<()> {
         return Ok(());
     }
     let why = format!("{image} was not reproduced: {} differ", report.different().join(", "));
-    let hint = match report.inputs.iter().all(|row| row.same) {
-        true => "the inputs are the same: look for another version of this program",
-        false => "get the inputs that the release was made from, and try again",
+    let hint = if report.inputs.iter().all(|row| row.same) {
+        "the inputs are the same: look for another version of this program"
+    } else if report.inputs.iter().any(|row| row.got == NOT_LOOKED_AT) {
+        "name a clone of the car repository with --repo, so that its commit is looked at"
+    } else {
+        "get the inputs that the release was made from, and try again"
     };
     Err(StepError::new("not-reproduced", why, hint).refusal().into())
 }

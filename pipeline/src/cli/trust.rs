@@ -1,11 +1,22 @@
 //! Whose word counts, and where it is read from: options that looking commands share.
 
-use std::path::{Path, PathBuf};
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use anyhow::{Context as _, bail};
 use pitlane_fetch::{Credentials, Layout, Registry, RegistryOptions, Source};
-use pitlane_release::{Policy, key::MAX_PEM, policy::MAX_POLICY};
+use pitlane_release::{
+    Policy,
+    key::MAX_PEM,
+    policy::{MAX_POLICY, Resolve},
+    sigstore::{BundleRefusal, MAX_TRUST_ROOT, TrustRoot},
+};
 use serde_json::json;
+
+use crate::sign::keyless;
 
 /// Whose word counts.
 #[derive(Debug, clap::Args)]
@@ -16,6 +27,64 @@ pub(super) struct Trust {
     /// A public key that counts; with --policy a key that it only names, FILE or NAME=FILE.
     #[arg(long)]
     key: Vec<String>,
+    /// A `trusted_root.json`: FILE for a policy that names none, instead of the public-good
+    /// instance's; NAME=FILE for the one of that name.
+    #[arg(long, value_name = "FILE|NAME=FILE", requires = "policy")]
+    trusted_root: Vec<String>,
+}
+
+/// Files as they were given: NAME=FILE, or FILE alone.
+struct Given<'a> {
+    named: BTreeMap<&'a str, &'a Path>,
+    nameless: Option<&'a Path>,
+}
+
+impl<'a> Given<'a> {
+    fn of(options: &'a [String]) -> Self {
+        let mut given = Self { named: BTreeMap::new(), nameless: None };
+        for option in options {
+            match option.split_once('=') {
+                Some((name, file)) => drop(given.named.insert(name, Path::new(file))),
+                None => given.nameless = Some(Path::new(option)),
+            }
+        }
+        given
+    }
+}
+
+/// What the names in a policy mean.
+struct Known<'a> {
+    keys: Given<'a>,
+    roots: Given<'a>,
+}
+
+impl Resolve for Known<'_> {
+    /// A key without a name is every name's. One that cannot be read is as good as none; the
+    /// policy's error then names it.
+    fn key(&self, name: &str) -> Option<String> {
+        let file = self.keys.named.get(name).copied().or(self.keys.nameless)?;
+        read(file, MAX_PEM).ok()
+    }
+
+    /// A trusted root without a name is for policies without one: who names an instance means no
+    /// other.
+    fn root(&self, name: Option<&str>) -> Result<Option<Arc<TrustRoot>>, BundleRefusal> {
+        let file = match name {
+            Some(name) => self.roots.named.get(name).copied(),
+            None => self.roots.nameless,
+        };
+        let Some(file) = file else {
+            return match name {
+                None => TrustRoot::public_good().map(|root| Some(Arc::new(root))),
+                Some(_) => Ok(None),
+            };
+        };
+        let bytes = keyless::read(file, MAX_TRUST_ROOT)
+            .map_err(|error| BundleRefusal::TrustRoot(format!("{error:#}")))?;
+        let root = TrustRoot::parse(&bytes)
+            .map_err(|why| BundleRefusal::TrustRoot(format!("{}: {why}", file.display())))?;
+        Ok(Some(Arc::new(root)))
+    }
 }
 
 impl Trust {
@@ -24,16 +93,8 @@ impl Trust {
         let Some(file) = &self.policy else { return self.keys_alone() };
         let shown = file.display();
         let text = read(file, MAX_POLICY as u64)?;
-        let named = |name: &str| {
-            let pairs = self.key.iter().map(|key| key.split_once('='));
-            let mut pairs = pairs.zip(&self.key);
-            let of_name = pairs.clone().find_map(|(pair, _)| {
-                pair.filter(|(given, _)| *given == name).map(|(_, file)| file)
-            });
-            let any = pairs.find_map(|(pair, file)| pair.is_none().then_some(file.as_str()));
-            read(Path::new(of_name.or(any)?), MAX_PEM).ok()
-        };
-        Policy::parse(&text, &named).with_context(|| format!("{shown}: not a usable policy"))
+        let known = Known { keys: Given::of(&self.key), roots: Given::of(&self.trusted_root) };
+        Policy::parse(&text, &known).with_context(|| format!("{shown}: not a usable policy"))
     }
 
     fn keys_alone(&self) -> anyhow::Result<Policy> {
@@ -88,4 +149,60 @@ fn read(file: &Path, max: u64) -> anyhow::Result<String> {
     let size = std::fs::metadata(file).with_context(|| format!("{shown}: cannot be read"))?.len();
     anyhow::ensure!(size <= max, "{shown}: {size} bytes, at most {max} are read");
     std::fs::read_to_string(file).with_context(|| format!("{shown}: not text"))
+}
+
+#[cfg(test)]
+mod tests {
+    use sigstore_trust_root::SigstoreInstance;
+
+    use super::*;
+
+    fn keyless(reference: &str) -> String {
+        format!(
+            "apiVersion: policy.sigstore.dev/v1beta1
+kind: ClusterImagePolicy
+metadata: {{ name: demo }}
+spec:
+  images: [{{ glob: '**' }}]
+  authorities:
+    - name: ci
+      keyless:
+        {reference}
+        identities: [{{ issuer: https://issuer.example, subject: somebody }}]
+"
+        )
+    }
+
+    #[test]
+    fn trusted_roots_are_those_that_were_given() {
+        let dir = tempfile::tempdir().unwrap();
+        let at = |name: &str, text: &str| {
+            let path = dir.path().join(name);
+            std::fs::write(&path, text).unwrap();
+            path.to_str().unwrap().to_owned()
+        };
+        let good = at("root.json", SigstoreInstance::Staging.embedded_trusted_root_json());
+        let bad = at("bad.json", "{}x");
+        let nameless = at("nameless.yaml", &keyless(""));
+        let named = at("named.yaml", &keyless("trustRootRef: acme"));
+        let policy = |file: &str, roots: &[&str]| {
+            let trusted_root = roots.iter().map(|root| (*root).to_owned()).collect();
+            let trust = Trust { policy: Some(file.into()), key: vec![], trusted_root };
+            trust.policy().map(drop).map_err(|error| format!("{error:#}"))
+        };
+        policy(&nameless, &[]).unwrap();
+        policy(&nameless, &[&good]).unwrap();
+        policy(&named, &[&format!("acme={good}")]).unwrap();
+        // The one that is given is the one that is read.
+        for (file, root) in [(&nameless, bad.clone()), (&named, format!("acme={bad}"))] {
+            let error = policy(file, &[&root]).unwrap_err();
+            assert!(error.contains("bad.json"), "{error}");
+        }
+        policy(&nameless, &[&format!("acme={bad}")]).unwrap();
+        // A name never means the nameless one.
+        for roots in [vec![], vec![good.as_str()], vec![&*format!("other={good}")]] {
+            let error = policy(&named, &roots).unwrap_err();
+            assert!(error.contains("acme"), "{roots:?}: {error}");
+        }
+    }
 }

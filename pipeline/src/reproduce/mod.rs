@@ -18,6 +18,9 @@ use serde::Serialize;
 
 pub use rebuild::{Files, reproduce};
 
+/// Stands in a report for what nobody said where to find.
+pub const NOT_LOOKED_AT: &str = "not looked at";
+
 /// What came out.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]

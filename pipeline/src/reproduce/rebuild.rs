@@ -15,7 +15,7 @@ use pitlane_release::{
 use sha2::Digest as _;
 
 use super::{
-    Report, Row,
+    NOT_LOOKED_AT, Report, Row,
     recipe::{From, Recipe, recipe},
 };
 use crate::{
@@ -36,7 +36,7 @@ pub struct Files<'a> {
     pub base: &'a Path,
     /// Platform → runtime binary.
     pub runtime: &'a BTreeMap<Platform, PathBuf>,
-    /// The car repository; the provenance's own when absent.
+    /// The car repository; when absent, the provenance's own, if something of it is needed.
     pub repo: Option<&'a str>,
     /// The model, instead of the commit's.
     pub model: Option<&'a Path>,
@@ -115,40 +115,39 @@ struct Taken {
 }
 
 async fn take(claim: &Claim<'_>, recipe: &Recipe, files: &Files<'_>) -> anyhow::Result<Taken> {
-    fn in_commit<'a>(
-        given: Option<&Path>,
-        from: &'a From,
-        option: &str,
-    ) -> anyhow::Result<Option<&'a Path>> {
-        match (given, from) {
-            (Some(_), _) => Ok(None),
-            (None, From::Commit(path)) => Ok(Some(path)),
-            (None, From::File(name)) => {
-                bail!(
-                    "it was released from a file `{name}`, not from the commit: give it with {option}"
-                )
-            }
-        }
-    }
-    let model = in_commit(files.model, &recipe.model, "--model")?;
-    let card = in_commit(files.card, &recipe.card, "--card")?;
+    check_given(files.model, &recipe.model, "--model")?;
+    check_given(files.card, &recipe.card, "--card")?;
+    let (in_model, in_card) = (recipe.model.in_commit(), recipe.card.in_commit());
+    // The commit's time is in the images, unless nobody asked for it.
+    let timed = recipe.created != EPOCH;
+    let said = in_model.is_some() || in_card.is_some() || timed;
+    let needed = files.model.is_none() || files.card.is_none();
+    let source = &claim.release.source;
     let mut rows = Vec::new();
     let mut found = None;
-    // The commit's time is in the images, unless nobody asked for it.
-    let asked = files.repo.is_some() && recipe.created != EPOCH;
-    if model.is_some() || card.is_some() || asked {
+    if needed || (said && files.repo.is_some()) {
         let url = files
             .repo
             .or(recipe.url.as_deref())
             .context("its repository is on the pipeline's machine: name a clone with --repo")?;
-        let source = &claim.release.source;
-        let wanted = Wanted { commit: &source.commit, tag: &source.tag, model, card };
+        let (commit, tag) = (&source.commit, &source.tag);
+        let wanted = Wanted { commit, tag, model: in_model, card: in_card };
         let at = checkout::at_commit(url, &wanted, MAX_MODEL, files.work).await?;
-        rows.push(Row::new("commit", &source.commit, &at.commit));
-        if recipe.created != EPOCH {
+        rows.push(Row::new("commit", commit, &at.commit));
+        if timed {
             rows.push(Row::new("commit time", &recipe.created, &at.committed_at));
         }
+        // What is given instead shows nothing of what the provenance says of the commit.
+        if let (Some(_), Some(model)) = (files.model, &at.model) {
+            let got = hash_file(model, MAX_MODEL)?;
+            rows.push(Row::new("commit model", &recipe.model_digest, &got));
+        }
+        if let (Some(_), Some(card)) = (files.card, &at.card) {
+            rows.push(Row::new("commit card", &recipe.card_digest, &Digest::of(card)));
+        }
         found = Some(at);
+    } else if said {
+        rows.push(Row::new("commit", &source.commit, &NOT_LOOKED_AT));
     }
     let (from_model, from_card) = found.map_or((None, None), |at| (at.model, at.card));
     let model = files.model.map(Path::to_owned).or(from_model).context("no model")?;
@@ -157,6 +156,18 @@ async fn take(claim: &Claim<'_>, recipe: &Recipe, files: &Files<'_>) -> anyhow::
         (None, card) => card.context("no card")?,
     };
     Ok(Taken { model, card, rows })
+}
+
+/// What was released from a file can only be had as one.
+fn check_given(given: Option<&Path>, from: &From, option: &str) -> anyhow::Result<()> {
+    match (given, from) {
+        (None, From::File(name)) => {
+            bail!(
+                "it was released from a file `{name}`, not from the commit: give it with {option}"
+            )
+        }
+        _ => Ok(()),
+    }
 }
 
 /// The base, and every layer of it whose bytes are not those that its manifest names.

@@ -1,8 +1,12 @@
 //! What a provenance says a release is made of, checked against the release itself. Pure.
 
-use std::{collections::BTreeMap, path::PathBuf};
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+};
 
 use anyhow::{Context as _, ensure};
+use pitlane_fetch::git;
 use pitlane_release::{
     Digest, Platform, Refusal,
     provenance::{BUILD_TYPE, LayerParameters, PROVENANCE, Provenance},
@@ -43,6 +47,14 @@ impl From {
             None => Self::Commit(text.into()),
         }
     }
+
+    /// Its path in the commit, if it is from there.
+    pub(super) fn in_commit(&self) -> Option<&Path> {
+        match self {
+            Self::Commit(path) => Some(path),
+            Self::File(_) => None,
+        }
+    }
 }
 
 /// Reads a provenance that a key of the policy signed.
@@ -70,6 +82,14 @@ pub(super) fn recipe(
     if !built.resolved_dependencies.iter().any(commit) {
         return Err(wrong(&format!("it does not name commit {}", release.source.commit)));
     }
+    let repository = &release.source.repository;
+    if let Some(other) = outside.source.repository.as_ref().filter(|named| *named != repository) {
+        return Err(wrong(&format!("built from the repository `{other}`, not {repository}")));
+    }
+    if let Some(other) = inside.filter(|inside| inside.pipeline_digest != release.pipeline) {
+        let (other, want) = (other.pipeline_digest, release.pipeline);
+        return Err(wrong(&format!("built by the pipeline file {other}, not {want}")));
+    }
     let older = || format!("its {PROVENANCE} is of an older version, which did not say enough");
     let image = inside.and_then(|inside| inside.image.as_ref()).with_context(older)?;
     let (current, theirs) = (LayerParameters::current(), &image.layers);
@@ -80,17 +100,27 @@ pub(super) fn recipe(
     let named = |name: &str| {
         built.dependency(name).ok_or_else(|| wrong(&format!("it does not name its {name}")))
     };
+    let model_digest = named("model")?;
+    if model_digest != release.model.digest {
+        let want = release.model.digest;
+        return Err(wrong(&format!("it names the model {model_digest}, the release {want}")));
+    }
     let of_platforms = |what: &str| {
         let platforms = release.platforms.keys();
         let found = platforms.map(|p| anyhow::Ok((*p, named(&format!("{what} {p}"))?)));
         found.collect::<anyhow::Result<BTreeMap<_, _>>>()
     };
     let url = outside.source.uri.strip_prefix("git+").unwrap_or(&outside.source.uri);
+    // A document from elsewhere does not say which folders of this machine are read.
+    if git::is_local(url) {
+        return Err(wrong(&format!("its source is `{url}`, a path that means nothing here")));
+    }
+    git::check_url(url).map_err(|why| wrong(&why))?;
     Ok(Recipe {
         url: (!url.starts_with("local:")).then(|| url.to_owned()),
         model: From::of(&outside.model),
         card: From::of(outside.card.as_ref().with_context(older)?),
-        model_digest: named("model")?,
+        model_digest,
         card_digest: named("card")?,
         base: of_platforms("base")?,
         runtime: of_platforms("runtime")?,
@@ -110,7 +140,7 @@ mod tests {
         let release = json!({
             "carKind": "car", "counter": 1, "pipeline": digest("p"), "index": digest("i"),
             "source": { "repository": "team/car", "tag": "v1", "commit": "1".repeat(40) },
-            "model": { "digest": digest("m"), "layer": digest("l") },
+            "model": { "digest": digest("model"), "layer": digest("l") },
             "platforms": { "linux/amd64": digest("amd64") },
             "evidence": [], "issuedAt": "2026-01-02T03:04:05Z",
         });
@@ -123,7 +153,8 @@ mod tests {
                 "buildDefinition": {
                     "buildType": BUILD_TYPE,
                     "externalParameters": {
-                        "source": { "uri": "git+https://h.example/car", "ref": "refs/tags/v1" },
+                        "source": { "uri": "git+https://h.example/car", "ref": "refs/tags/v1",
+                                    "repository": "team/car" },
                         "pipeline": "car", "model": "models/pilot.onnx", "card": "file:p.yaml",
                         "platforms": ["linux/amd64"],
                     },
@@ -162,17 +193,19 @@ mod tests {
         assert_eq!(recipe.model, From::Commit("models/pilot.onnx".into()));
         assert_eq!(recipe.card, From::File("p.yaml".into()));
         assert_eq!(recipe.runtime[&Platform::LinuxAmd64], Digest::of("runtime linux/amd64"));
-        let local = read(|s| {
-            s["predicate"]["buildDefinition"]["externalParameters"]["source"]["uri"] =
-                "git+local:team/car".into();
-        });
+        let local = read(|s| from(s, "git+local:team/car"));
         assert_eq!(local.unwrap().url, None, "nobody else can reach it");
+    }
+
+    fn from(statement: &mut Value, uri: &str) {
+        let outside = &mut statement["predicate"]["buildDefinition"]["externalParameters"];
+        outside["source"]["uri"] = uri.into();
     }
 
     #[test]
     fn what_does_not_fit_or_is_missing_is_refused() {
         type Edit = fn(&mut Value);
-        let table: [(&str, Edit); 9] = [
+        let table: [(&str, Edit); 16] = [
             ("another image", |s| s["subject"] = json!([])),
             ("build type", |s| s["predicate"]["buildDefinition"]["buildType"] = "other".into()),
             ("refs/tags/v2", |s| {
@@ -183,6 +216,22 @@ mod tests {
                 let all = &mut s["predicate"]["buildDefinition"]["resolvedDependencies"];
                 all[0]["digest"]["gitCommit"] = "2".repeat(40).into();
             }),
+            ("the repository `team/other`", |s| {
+                let source = &mut s["predicate"]["buildDefinition"]["externalParameters"]["source"];
+                source["repository"] = "team/other".into();
+            }),
+            ("built by the pipeline file", |s| {
+                let inside = &mut s["predicate"]["buildDefinition"]["internalParameters"];
+                inside["pipelineDigest"] = Digest::of("other").to_string().into();
+            }),
+            ("it names the model", |s| {
+                let all = &mut s["predicate"]["buildDefinition"]["resolvedDependencies"];
+                all[1]["digest"]["sha256"] = Digest::of("other").hex().into();
+            }),
+            ("its source is `/srv/car`", |s| from(s, "git+/srv/car")),
+            ("its source is `file:///srv/car`", |s| from(s, "git+file:///srv/car")),
+            ("its source is `../car`", |s| from(s, "../car")),
+            ("carries credentials", |s| from(s, "git+https://me:pw@h.example/car")),
             ("its model", |s| {
                 s["predicate"]["buildDefinition"]["resolvedDependencies"][1]["name"] = "x".into();
             }),

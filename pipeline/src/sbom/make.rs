@@ -59,10 +59,12 @@ pub fn bom(about: &About<'_>) -> Bom {
     let mut dependencies = vec![whole, Dependency { of: model_ref.concat(), depends_on: vec![] }];
     dependencies.extend(uses(&built.crates, &runtime_ref.concat()));
 
-    let said = |known: bool, otherwise| if known { "complete" } else { otherwise };
+    let crates_known = if built.crates.is_empty() { "unknown" } else { "incomplete" };
     let compositions = vec![
-        composition(said(!built.base_parts.is_empty(), "incomplete"), vec![IMAGE.into()]),
-        composition(said(!built.crates.is_empty(), "unknown"), runtime_ref),
+        // A base has files of no package: accounts, and whatever else its maker put there.
+        composition("incomplete", vec![IMAGE.into()]),
+        // The standard library is no crate of the list.
+        composition(crates_known, runtime_ref),
         // What a library was built from is its maker's to say.
         composition("unknown", base_refs),
     ];

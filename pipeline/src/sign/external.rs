@@ -18,10 +18,13 @@ use zeroize::Zeroizing;
 use super::{
     algorithm::Algorithm,
     process::{self, Call},
+    redact,
     source::{CommandOptions, Input, RESERVED},
 };
 use crate::config;
 
+/// How much of the end of what a program complains of is shown (bytes).
+const MAX_COMPLAINT: usize = 2 * 1024;
 /// Where programs are looked for when this process has no `PATH`.
 const DEFAULT_PATH: &str = "/usr/local/bin:/usr/bin:/bin";
 
@@ -81,14 +84,18 @@ impl External {
             (Input::Digest, Some(digest)) => digest,
             _ => message,
         };
+        let secrets = self.secrets();
+        let longest = secrets.iter().map(|secret| secret.len()).max().unwrap_or(0);
         let answer = process::run(&Call {
             argv: &self.argv,
             dir: &self.dir,
             environment: &environment,
             input,
             limit: self.options.timeout(),
+            keep: MAX_COMPLAINT + longest,
         });
-        let complaint = self.without_secrets(&answer.complaint);
+        // What a program complains of may hold what it was given.
+        let complaint = redact::end(&answer.complaint, &secrets, MAX_COMPLAINT);
         let said =
             if complaint.is_empty() { String::new() } else { format!("; it said: {complaint}") };
         let program = &self.argv[0];
@@ -111,15 +118,12 @@ impl External {
         })
     }
 
-    /// What a program complains of may hold what it was given.
-    fn without_secrets(&self, text: &str) -> String {
-        let secrets = &self.options.secret_env;
-        let values = self.environment.iter().filter(|(name, _)| secrets.contains_key(name));
-        let hidden = values.fold(text.to_owned(), |text, (_, value)| match value.is_empty() {
-            true => text,
-            false => text.replace(value.as_str(), "***"),
-        });
-        hidden.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
+    /// The values that the pipeline file does not show.
+    fn secrets(&self) -> Vec<&[u8]> {
+        let CommandOptions { secret_env, inherit_env, .. } = &self.options;
+        let secret = |name: &String| secret_env.contains_key(name) || inherit_env.contains(name);
+        let values = self.environment.iter().filter(|(name, _)| secret(name));
+        values.map(|(_, value)| value.as_bytes()).collect()
     }
 }
 

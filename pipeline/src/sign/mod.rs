@@ -12,6 +12,7 @@ pub mod keyfile;
 pub mod keyless;
 pub mod private_key;
 mod process;
+mod redact;
 mod signer;
 pub mod sigtag;
 mod source;

@@ -20,8 +20,6 @@ use zeroize::Zeroizing;
 
 /// Most bytes of stdout taken: a signature of RSA-8192 has 1024, in base64 1368.
 pub(super) const MAX_OUTPUT: usize = 8 * 1024;
-/// How much of the end of stderr is kept for messages (bytes).
-const MAX_COMPLAINT: usize = 2 * 1024;
 
 /// One call of a program.
 pub(super) struct Call<'a> {
@@ -35,6 +33,8 @@ pub(super) struct Call<'a> {
     pub(super) input: &'a [u8],
     /// Its time.
     pub(super) limit: Duration,
+    /// How much of the end of its stderr is kept (bytes).
+    pub(super) keep: usize,
 }
 
 /// Why a call gave nothing.
@@ -61,8 +61,8 @@ pub(super) enum Failure {
 pub(super) struct Answer {
     /// Its stdout.
     pub(super) result: Result<Vec<u8>, Failure>,
-    /// The end of its stderr.
-    pub(super) complaint: String,
+    /// The end of its stderr, as it came: secrets may be in it.
+    pub(super) complaint: Vec<u8>,
 }
 
 /// Runs the program to its end.
@@ -89,7 +89,7 @@ pub(super) fn run(call: &Call<'_>) -> Answer {
 
 impl Answer {
     const fn failed(failure: Failure) -> Self {
-        Self { result: Err(failure), complaint: String::new() }
+        Self { result: Err(failure), complaint: Vec::new() }
     }
 }
 
@@ -114,22 +114,21 @@ async fn converse(call: &Call<'_>) -> Answer {
             }
             Ok(())
         };
-        let (read, listen) = (read_bounded(stdout), keep_end(stderr, &complaint));
+        let (read, listen) = (read_bounded(stdout), keep_end(stderr, &complaint, call.keep));
         let ((), output, ()) = tokio::try_join!(write, read, listen)?;
         let status = child.wait().await?;
         if status.success() { Ok(output) } else { Err(Failure::Status(status)) }
     };
     let result = timeout(call.limit, talk).await.unwrap_or(Err(Failure::Slow(call.limit)));
-    // What it started goes with it; a leader that has been waited for has nothing left to kill.
+    // What it started goes with it, unless that left the group; of a leader that has ended, the
+    // number may be another's by now.
     if let (Err(_), Some(group)) = (&result, child.id().and(group))
         && let Ok(group) = i32::try_from(group)
     {
         let _ = killpg(Pid::from_raw(group), Signal::SIGKILL);
         let _ = child.wait().await;
     }
-    let complaint = complaint.into_inner();
-    let complaint = String::from_utf8_lossy(&Vec::from(complaint)).trim().to_owned();
-    Answer { result, complaint }
+    Answer { result, complaint: complaint.into_inner().into() }
 }
 
 async fn read_bounded(from: Option<impl AsyncRead + Unpin>) -> Result<Vec<u8>, Failure> {
@@ -142,6 +141,7 @@ async fn read_bounded(from: Option<impl AsyncRead + Unpin>) -> Result<Vec<u8>, F
 async fn keep_end(
     from: Option<impl AsyncRead + Unpin>,
     end: &RefCell<VecDeque<u8>>,
+    keep: usize,
 ) -> Result<(), Failure> {
     let Some(mut from) = from else { return Ok(()) };
     let mut part = [0; 1024];
@@ -152,7 +152,7 @@ async fn keep_end(
         }
         let mut end = end.borrow_mut();
         end.extend(&part[..read]);
-        let surplus = end.len().saturating_sub(MAX_COMPLAINT);
+        let surplus = end.len().saturating_sub(keep);
         end.drain(..surplus);
     }
 }

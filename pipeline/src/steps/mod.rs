@@ -3,6 +3,7 @@
 //! Every step is idempotent: blobs and manifests are named by their digests, statements are
 //! sealed once and kept in the run's directory, the tag is written last.
 
+mod kept;
 mod make;
 mod policy_keys;
 mod publish;
@@ -165,23 +166,15 @@ impl Context<'_> {
         Ok(Timestamp::from_second(modified.as_second())?)
     }
 
-    /// A document that is made once and found again when the step is run again: signatures are
-    /// random, and a release that was interrupted should not be signed twice.
+    /// A document that is sealed once in this run, by this signer.
     fn once(
         &self,
         name: &str,
+        signer: &Signer,
         make: impl FnOnce() -> anyhow::Result<Vec<u8>>,
     ) -> anyhow::Result<Vec<u8>> {
-        // Another pipeline file makes another document: after an edit and a retry, what was
-        // sealed for the old one is not found again.
-        let pipeline = &self.ready.pipeline.digest.hex()[..12];
-        let path = self.dir.join(format!("{pipeline}-{name}"));
-        if let Ok(bytes) = std::fs::read(&path) {
-            return Ok(bytes);
-        }
-        let bytes = make()?;
-        crate::assemble::layer::write_atomically(&path, &bytes)?;
-        Ok(bytes)
+        let name = kept::name(&self.ready.pipeline.digest, signer, name);
+        kept::once(&self.dir.join(name), make)
     }
 }
 

@@ -85,13 +85,14 @@ impl Context<'_> {
         let mut sealed = Vec::new();
         if wanted.contains(&Attest::Provenance) {
             let seal = || signer.seal(&facts.provenance(started, finished));
-            let bundle = self.once("provenance.json", seal)?;
+            let bundle = self.once("provenance.json", signer, seal)?;
             sealed.push(Evidence { kind: PROVENANCE, bundle, subjects: platforms.clone() });
         }
         if let Some(proof) = proof.filter(|_| wanted.contains(&Attest::Laps)) {
             let platform = proving_platform()?;
-            let seal = || self.ready.lap_signer().seal(&facts.lap(proof, platform)?);
-            let bundle = self.once("lap.json", seal)?;
+            let signer = self.ready.lap_signer();
+            let seal = || signer.seal(&facts.lap(proof, platform)?);
+            let bundle = self.once("lap.json", signer, seal)?;
             sealed.push(Evidence { kind: LAP, bundle, subjects: platforms });
         }
         let card = || ModelCard::parse(&facts.checkout.card);
@@ -100,7 +101,7 @@ impl Context<'_> {
             for (platform, image) in &assembled.images {
                 let seal = || signer.seal(&facts.sbom(*platform, &card, &model, started)?);
                 let name = format!("sbom-{}.json", platform.architecture());
-                let bundle = self.once(&name, seal)?;
+                let bundle = self.once(&name, signer, seal)?;
                 let subjects = vec![image.manifest.descriptor.clone()];
                 sealed.push(Evidence { kind: CYCLONEDX, bundle, subjects });
             }
@@ -113,7 +114,7 @@ impl Context<'_> {
                     None => Ok(bundle),
                 }
             };
-            let bundle = self.once("model.sig", seal)?;
+            let bundle = self.once("model.sig", signer, seal)?;
             // It speaks of the files, whatever image they are in.
             let subjects = vec![assembled.index.descriptor.clone()];
             sealed.push(Evidence { kind: MODEL_SIGNATURE, bundle, subjects });
@@ -147,8 +148,9 @@ impl Context<'_> {
     /// Signs a manifest as cosign does.
     async fn attach_signature(&self, number: usize, subject: &Descriptor) -> anyhow::Result<()> {
         let signature = attest::signature(&subject.digest);
-        let seal = || self.ready.signer.seal(&signature);
-        let bundle = self.once(&format!("signature-{number}.json"), seal)?;
+        let signer = &self.ready.signer;
+        let seal = || signer.seal(&signature);
+        let bundle = self.once(&format!("signature-{number}.json"), signer, seal)?;
         self.attach(&bundle, COSIGN_SIGN, subject, &[]).await?;
         match self.ready.pipeline.spec.sign.sig_tags {
             true => self.sig_tag(&subject.digest).await,
@@ -161,7 +163,8 @@ impl Context<'_> {
         &self,
         make: impl FnOnce() -> anyhow::Result<ReleaseStatement>,
     ) -> anyhow::Result<Sealed> {
-        let bundle = self.once("release.json", || self.ready.signer.seal(&make()?))?;
+        let signer = &self.ready.signer;
+        let bundle = self.once("release.json", signer, || signer.seal(&make()?))?;
         let parsed = pitlane_release::bundle::Bundle::parse(&bundle)?;
         let statement = ReleaseStatement::read(parsed.untrusted_payload())?;
         Ok(Sealed { statement, bundle })

@@ -11,7 +11,7 @@ use sigstore_types::DerCertificate;
 
 use super::{
     error::KeylessError,
-    http::{Http, Service},
+    http::{Http, Service, without},
     token::IdentityToken,
 };
 
@@ -86,9 +86,12 @@ pub(super) async fn certify(
         },
     };
     let body = serde_json::to_vec(&request).map_err(|error| service.error(error))?;
-    let body = http.post(service, "application/json", body, MAX_ANSWER).await?;
-    let answer: Answer = serde_json::from_slice(&body)
-        .map_err(|error| service.error(format!("its answer cannot be read: {error}")))?;
+    let body = http.post(service, "application/json", body, token.text(), MAX_ANSWER).await?;
+    let answer: Answer = serde_json::from_slice(&body).map_err(|error| {
+        // Such an error may show what stood in the wrong place.
+        let error = without(token.text(), &error.to_string());
+        service.error(format!("its answer cannot be read: {error}"))
+    })?;
     // A proof beside the certificate has no place in a bundle.
     let chain = answer.signed_certificate_embedded_sct;
     let chain = chain.ok_or_else(|| service.error("it gives no certificate with a log proof"))?;

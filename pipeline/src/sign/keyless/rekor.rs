@@ -58,7 +58,7 @@ pub(super) async fn log(
     let url = super::below(&log.url, path);
     let service = Service { name: "transparency log", url: &url };
     let request = request.map_err(|error| service.error(error))?;
-    let answer = http.post(service, "application/json", request, MAX_ANSWER).await?;
+    let answer = http.post(service, "application/json", request, "", MAX_ANSWER).await?;
     let entry = match log.api {
         LogApi::V1 => first_version(&answer, kind),
         LogApi::V2 => serde_json::from_slice(&answer).map_err(|error| error.to_string()),

@@ -30,7 +30,7 @@ pub(super) async fn stamp(
     let service = Service { name: "timestamp authority", url };
     let request = request(signature).map_err(|error| service.error(error))?;
     let body = request.to_der().map_err(|error| service.error(error))?;
-    let answer = http.post(service, "application/timestamp-query", body, MAX_ANSWER).await?;
+    let answer = http.post(service, "application/timestamp-query", body, "", MAX_ANSWER).await?;
     answers(&request, &answer).map_err(|why| service.error(why))?;
     Ok(TimestampToken::new(answer))
 }

@@ -149,6 +149,15 @@ fn it_gets_what_is_written_down_and_nothing_else() {
     let loud = bench.signer("echo the PIN $PIN is wrong >&2; exit 3", options.clone()).unwrap();
     let error = loud.sign(MESSAGE).unwrap_err().to_string();
     assert!(error.contains("the PIN *** is wrong") && !error.contains("1234"), "{error}");
+    let loud = bench.signer("echo no profile in $HOME/.aws >&2; exit 3", options.clone()).unwrap();
+    let error = loud.sign(MESSAGE).unwrap_err().to_string();
+    assert!(error.contains("no profile in ***/.aws"), "{error}");
+    // The cut goes through a secret, of which the rest would be shown.
+    fs::write(&pin, "correct horse battery staple\n").unwrap();
+    let script = "printf %s \"$PIN\" >&2; head -c 2030 /dev/zero | tr '\\0' x >&2; exit 3";
+    let error = bench.signer(script, options.clone()).unwrap().sign(MESSAGE).unwrap_err();
+    let error = error.to_string();
+    assert!(error.contains("said: ***xxx") && !error.contains("staple"), "{error:.200}");
     fs::set_permissions(&pin, fs::Permissions::from_mode(0o644)).unwrap();
     let error = bench.signer("true", options).unwrap_err().to_string();
     assert!(error.contains("mode 644"), "{error}");
@@ -194,7 +203,7 @@ fn a_signer_that_misbehaves_signs_nothing() {
 }
 
 #[test]
-fn one_that_hangs_is_killed_with_all_that_it_started() {
+fn one_that_hangs_is_killed_with_its_process_group() {
     let bench = Bench::new(Algorithm::EcdsaP256);
     let options = CommandOptions { timeout_seconds: 1, ..CommandOptions::default() };
     for script in [
