@@ -4,15 +4,20 @@
 
 mod admission;
 mod car;
+mod cluster;
 mod device;
 mod drills;
 mod fetch;
 mod files;
 mod images;
+mod keys;
 mod layers;
+mod legacy;
 mod model;
 mod names;
+mod parts;
 mod registry;
+mod services;
 mod signatures;
 mod twin;
 mod webhook;
@@ -21,12 +26,17 @@ use crate::Target;
 
 /// All targets, in the order of `docs/fuzzing.md`.
 pub fn all() -> impl Iterator<Item = Target> {
-    let groups: [&[Target]; 13] = [
+    let groups: [&[Target]; 18] = [
         names::TARGETS,
         images::TARGETS,
         signatures::TARGETS,
+        legacy::TARGETS,
         admission::TARGETS,
+        cluster::TARGETS,
         files::TARGETS,
+        parts::TARGETS,
+        keys::TARGETS,
+        services::TARGETS,
         webhook::TARGETS,
         registry::TARGETS,
         fetch::TARGETS,

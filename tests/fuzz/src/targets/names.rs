@@ -1,11 +1,14 @@
-//! Names: digests, references, tags, commits, patterns. What parses prints as it was written.
+//! Names: digests, references, tags, commits, patterns. What parses prints as it was written, and a
+//! pattern matches what it says.
 
 use std::{fmt::Display, str::FromStr};
 
 use pitlane_release::{
     CarKind, Commit, Digest, ImageRef, PinnedImage, Platform, ReleaseTag, RepoName, Repository,
+    matcher::{Matcher, Pattern},
     policy::Glob,
 };
+use regex_lite::Regex;
 
 use super::text;
 use crate::{Reached, Target};
@@ -19,6 +22,36 @@ pub(super) const TARGETS: &[Target] = &[
         max: 600,
     },
     Target { name: "glob", run: glob, more: &[], words: &["**", "*", "*/*", "/", "\n"], max: 120 },
+    Target {
+        name: "policy-pattern",
+        run: pattern,
+        more: &[],
+        words: &[
+            "^",
+            "$",
+            "|",
+            "(?:",
+            "(?i)",
+            "(?x)",
+            "(?m)",
+            "(?s)",
+            "(?U)",
+            ")",
+            "*",
+            "+?",
+            "{9}",
+            "{1,999}",
+            "[^/]",
+            "\\z",
+            "\\A",
+            "\\b",
+            "#",
+            "\\n",
+            "[[:alpha:]]",
+            "\\d",
+        ],
+        max: 1_500,
+    },
 ];
 
 /// Parses, and checks that it prints the same again.
@@ -85,4 +118,32 @@ fn by_trying(pattern: &[u8], name: &[u8]) -> bool {
         }
         [byte, rest @ ..] => name.first() == Some(byte) && by_trying(rest, &name[1..]),
     }
+}
+
+/// First line: a regular expression; the rest: a text. A pattern that matches is found by whoever
+/// searches; what a search finds from the first byte to the last, matches.
+fn pattern(input: &[u8]) -> Reached {
+    let (source, rest) = text(input).split_once('\n').unwrap_or_default();
+    let parsed = Pattern::new(source);
+    let Ok(parsed) = parsed else { return Reached::of(&parsed.map(|_| ())) };
+    let search = Regex::new(source).expect("a pattern is sound on its own");
+    let plain = source.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'/');
+    // Flags, and signs that repeat an anchor, are not looked at by `is_anchored`.
+    let anchored = parsed.is_anchored() && !source.contains("(?") && !source.contains('\\');
+    let anchored =
+        anchored && !["^*", "^?", "^+", "^{"].iter().any(|start| source.starts_with(start));
+    let whole = Matcher::Pattern(parsed);
+    let mut matched = 0;
+    let longer = ["a", "\n", "/"].map(|more| [format!("{rest}{more}"), format!("{more}{rest}")]);
+    for text in std::iter::once(rest).chain(longer.iter().flatten().map(String::as_str)) {
+        let matches = whole.matches(text);
+        let found = search.find(text);
+        assert!(!matches || found.is_some(), "`{source}` is not in {text:?}");
+        let all = found.is_some_and(|found| found.start() == 0 && found.end() == text.len());
+        assert!(matches || !all, "`{source}` is all of {text:?}");
+        assert!(!plain || matches == (source == text), "`{source}` is not {text:?}");
+        assert!(!anchored || matches == found.is_some(), "`{source}` is not anchored: {text:?}");
+        matched += usize::from(matches);
+    }
+    Reached::accepted(["never", "once", "often"][matched.min(2)])
 }

@@ -97,6 +97,11 @@ pub(super) static SIGNER: LazyLock<Signer> = LazyLock::new(|| {
 });
 
 impl Signer {
+    /// The signature of a message, DER.
+    pub(super) fn sign(&self, message: &[u8]) -> Vec<u8> {
+        self.pair.sign(message).unwrap().as_bytes().to_vec()
+    }
+
     /// A bundle around a payload.
     pub(super) fn seal(&self, payload: &[u8]) -> Vec<u8> {
         let sign = |pae: &[u8]| self.pair.sign(pae).map(|signed| signed.as_bytes().to_vec());
@@ -104,7 +109,8 @@ impl Signer {
     }
 }
 
-const SIGNED: &[u8] = br#"{"_type":"https://in-toto.io/Statement/v1","subject":[{"digest":{"sha256":"2222222222222222222222222222222222222222222222222222222222222222"}}],"predicateType":"x","predicate":{}}"#;
+/// The one statement that is signed in bundles and envelopes.
+pub(super) const SIGNED: &[u8] = br#"{"_type":"https://in-toto.io/Statement/v1","subject":[{"digest":{"sha256":"2222222222222222222222222222222222222222222222222222222222222222"}}],"predicateType":"x","predicate":{}}"#;
 
 /// The base64 of the one payload and its signature.
 static MATERIAL: LazyLock<(String, String)> = LazyLock::new(|| {
@@ -115,7 +121,7 @@ static MATERIAL: LazyLock<(String, String)> = LazyLock::new(|| {
 });
 
 /// What bundle templates may name.
-fn material(name: &str) -> Option<Vec<u8>> {
+pub(super) fn material(name: &str) -> Option<Vec<u8>> {
     let value = match name {
         "payload" => MATERIAL.0.clone(),
         "sig" => MATERIAL.1.clone(),
