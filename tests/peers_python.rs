@@ -12,7 +12,11 @@ use std::{
 
 use serde_json::json;
 
-use crate::common::{Ran, bin, is_root, json as parse, repository, run, skip};
+use crate::common::{
+    Ran, bin, is_root, json as parse, repository, run,
+    sigstore::{Instance, PERSON, name},
+    skip,
+};
 
 /// The signer of the conformance suite's bundles (its `test/client.py`).
 const IDENTITY: &str = "https://github.com/sigstore-conformance/extremely-dangerous-public-oidc-beacon/.github/workflows/extremely-dangerous-oidc-beacon.yml@refs/heads/main";
@@ -137,6 +141,28 @@ fn the_python_client_and_we_agree() {
     let (theirs, ours) = case.both(&client, &case.identity);
     assert_eq!((theirs.code, ours.code), (Some(1), Some(0)), "{name}: {theirs:?}\n{ours:?}");
     assert!(theirs.stderr.contains(said), "{name}: {theirs:?}");
+}
+
+/// Both ways: the client verifies what `pitlane sign-bundle` signs, for its signer alone.
+#[test]
+fn the_python_client_verifies_what_we_sign() {
+    let Some(client) = python_sigstore() else { return };
+    let instance = Instance::start();
+    let root = instance.lab.trusted_root();
+    for (config, in_toto) in [
+        (instance.lab.signing_config(), false),
+        (instance.lab.signing_config(), true),
+        (instance.lab.old_signing_config(), false),
+    ] {
+        instance.sign(&config, in_toto).ok();
+        let (bundle, artifact) = (instance.path("out.json"), instance.path("pilot.onnx"));
+        let verify = |who: &str| {
+            let signer = (who, instance.issuer());
+            python_sigstore_verify(&client, &bundle, &artifact, signer, Some(&root))
+        };
+        verify(&name(&PERSON)).ok();
+        verify("mallory@example.org").fails();
+    }
 }
 
 /// A case of the conformance suite.
