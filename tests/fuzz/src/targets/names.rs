@@ -136,14 +136,14 @@ fn pattern(input: &[u8]) -> Reached {
     let mut matched = 0;
     let longer = ["a", "\n", "/"].map(|more| [format!("{rest}{more}"), format!("{more}{rest}")]);
     for text in std::iter::once(rest).chain(longer.iter().flatten().map(String::as_str)) {
-        let matches = whole.matches(text);
+        let fits = whole.matches(text);
         let found = search.find(text);
-        assert!(!matches || found.is_some(), "`{source}` is not in {text:?}");
+        assert!(!fits || found.is_some(), "`{source}` is not in {text:?}");
         let all = found.is_some_and(|found| found.start() == 0 && found.end() == text.len());
-        assert!(matches || !all, "`{source}` is all of {text:?}");
-        assert!(!plain || matches == (source == text), "`{source}` is not {text:?}");
-        assert!(!anchored || matches == found.is_some(), "`{source}` is not anchored: {text:?}");
-        matched += usize::from(matches);
+        assert!(fits || !all, "`{source}` is all of {text:?}");
+        assert!(!plain || fits == (source == text), "`{source}` is not {text:?}");
+        assert!(!anchored || fits == found.is_some(), "`{source}` is not anchored: {text:?}");
+        matched += usize::from(fits);
     }
     Reached::accepted(["never", "once", "often"][matched.min(2)])
 }
