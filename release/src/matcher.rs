@@ -73,9 +73,15 @@ impl Pattern {
     /// Whether it says by itself where the text begins and ends, and so means the same to tools
     /// that search.
     pub fn is_anchored(&self) -> bool {
-        let begins = self.source.starts_with('^') || self.source.starts_with(r"\A");
-        let ends = self.source.ends_with('$') && !self.source.ends_with(r"\$");
-        begins && (ends || self.source.ends_with(r"\z")) && !self.alternates()
+        // Where flags or a quantifier change what an anchor means, it is not one.
+        let plain = |rest: &str| !rest.starts_with(['?', '*', '+', '{']);
+        let begin = self.source.strip_prefix('^').or_else(|| self.source.strip_prefix(r"\A"));
+        let end = self.source.strip_suffix('$').or_else(|| self.source.strip_suffix(r"\z"));
+        let escapes = |text: &str| text.bytes().rev().take_while(|byte| *byte == b'\\').count();
+        begin.is_some_and(plain)
+            && end.is_some_and(|text| escapes(text) % 2 == 0)
+            && !self.source.contains("(?")
+            && !self.alternates()
     }
 
     /// Whether it has alternatives outside of groups: then anchors hold for one of them alone.
@@ -149,6 +155,9 @@ mod tests {
             ("^a|b$", false),
             ("^(a|b)[|]$", true),
             (r"^a\|b$", true),
+            (r"^a\\z", false),
+            ("^?a$", false),
+            ("^(?m)a$", false),
         ] {
             assert_eq!(Pattern::new(pattern).unwrap().is_anchored(), want, "{pattern}");
         }
