@@ -231,7 +231,7 @@ fn what_strangers_say_is_refused() {
     });
     statement["predicate"]["counter"] = 4.into();
     lane.lend(&there.image, &statement);
-    refused(there.by_key("release", &[]), "(wrong-provenance)");
+    refused(there.by_key("release", &[]), "does not fit: built by the pipeline file");
 }
 
 /// Files that are given show nothing of the commit that the provenance says they are from.

@@ -160,14 +160,10 @@ async fn take(claim: &Claim<'_>, recipe: &Recipe, files: &Files<'_>) -> anyhow::
 
 /// What was released from a file can only be had as one.
 fn check_given(given: Option<&Path>, from: &From, option: &str) -> anyhow::Result<()> {
-    match (given, from) {
-        (None, From::File(name)) => {
-            bail!(
-                "it was released from a file `{name}`, not from the commit: give it with {option}"
-            )
-        }
-        _ => Ok(()),
+    if let (None, From::File(name)) = (given, from) {
+        bail!("it was released from a file `{name}`, not from the commit: give it with {option}");
     }
+    Ok(())
 }
 
 /// The base, and every layer of it whose bytes are not those that its manifest names.

@@ -18,9 +18,9 @@ pub(super) fn end(said: &[u8], secrets: &[&[u8]], most: usize) -> String {
     }
     let from = said.len().saturating_sub(most);
     let mut shown = Vec::new();
-    for at in from..said.len() {
+    for (at, byte) in said.iter().enumerate().skip(from) {
         if !hidden[at] {
-            shown.push(said[at]);
+            shown.push(*byte);
         } else if at == from || !hidden[at - 1] {
             shown.extend(HIDDEN);
         }
