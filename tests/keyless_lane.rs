@@ -30,7 +30,7 @@ struct Keyless {
 
 impl Keyless {
     fn start() -> Self {
-        let mut lane = Lane::new(quick, |text| text.to_owned());
+        let mut lane = Lane::new(quick, str::to_owned);
         lane.start();
         let instance = Instance::start();
         let sign = format!(
@@ -46,7 +46,7 @@ impl Keyless {
             signed_by(&text, &sign)
         });
         let keyless = Self { lane, instance, pipeline };
-        keyless.policy("cars", |text| text.to_owned());
+        keyless.policy("cars", str::to_owned);
         keyless
     }
 
@@ -97,7 +97,7 @@ drive:
         self.lane.one_shot(tag, &self.pipeline, &[])
     }
 
-    fn check(&self, policy: &Path, root: Option<&Path>, image: &str) -> (Option<i32>, Value) {
+    fn check(policy: &Path, root: Option<&Path>, image: &str) -> (Option<i32>, Value) {
         let mut command = Command::new(bin("pitlane-verifier"));
         command.args(["check", image, "--output", "json", "--policy"]).arg(policy);
         if let Some(root) = root {
@@ -119,7 +119,7 @@ fn a_car_admits_what_the_release_workflow_signed() {
     keyless.release(TAG).ok();
     let image = format!("{}:{TAG}", keyless.lane.images());
     let policy = keyless.lane.path("config/cars.yaml");
-    let (code, verdict) = keyless.check(&policy, Some(&root), &image);
+    let (code, verdict) = Keyless::check(&policy, Some(&root), &image);
     assert_eq!((code, &verdict["admitted"]), (Some(0), &Value::Bool(true)), "{verdict:#}");
     let found = |name: &str| {
         let checks = verdict["checks"].as_array().unwrap();
@@ -128,7 +128,7 @@ fn a_car_admits_what_the_release_workflow_signed() {
     assert!(found("workflow") && found("provenance") && found("evidence"), "{verdict:#}");
 
     // Somebody else's instance knows neither this authority nor this log.
-    let (code, verdict) = keyless.check(&policy, None, &image);
+    let (code, verdict) = Keyless::check(&policy, None, &image);
     assert_eq!(code, Some(10), "{verdict:#}");
     let code = verdict["refusal"]["code"].as_str().unwrap();
     assert!(["bad-certificate", "bad-log-entry", "bad-time"].contains(&code), "{verdict:#}");
@@ -151,7 +151,7 @@ fn a_car_admits_what_the_release_workflow_signed() {
         ("repository: team/donkeycar", "repository: team/other", "wrong-source"),
     ] {
         let other = keyless.policy("other", |text| swap(text, from, to));
-        let (code, verdict) = keyless.check(&other, Some(&root), &image);
+        let (code, verdict) = Keyless::check(&other, Some(&root), &image);
         assert_eq!(code, Some(10), "{to}: {verdict:#}");
         assert_eq!(verdict["refusal"]["code"], want, "{to}: {verdict:#}");
     }
