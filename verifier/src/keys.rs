@@ -19,7 +19,7 @@ use pitlane_release::{
 /// any name.
 #[derive(Clone, Debug, Default)]
 pub struct Keys {
-    keys: Files,
+    pem: Files,
     roots: Files,
     /// The root without a name is for policies that name none, and for nothing else.
     strict: bool,
@@ -56,12 +56,12 @@ impl Files {
 impl Keys {
     /// Takes a key as `NAME=FILE` or `FILE`.
     pub fn add(&mut self, text: &str) {
-        self.keys.add(text);
+        self.pem.add(text);
     }
 
     /// Takes the key of this name.
     pub fn name_key(&mut self, name: &str, file: &Path) {
-        self.keys.named.insert(name.to_owned(), file.to_owned());
+        self.pem.named.insert(name.to_owned(), file.to_owned());
     }
 
     /// Takes the trusted root of this name; without one, that of policies that name none.
@@ -81,7 +81,7 @@ impl Keys {
 
     /// The files, so that who keeps policies in memory can see them change.
     pub fn files(&self) -> impl Iterator<Item = &Path> {
-        let all = [&self.keys, &self.roots];
+        let all = [&self.pem, &self.roots];
         all.into_iter()
             .flat_map(|files| files.named.values().chain(&files.any))
             .map(PathBuf::as_path)
@@ -106,7 +106,7 @@ impl Keys {
 impl Resolve for Keys {
     /// A file that cannot be read is as good as none; the policy's error then names the key.
     fn key(&self, name: &str) -> Option<String> {
-        read(self.keys.get(Some(name))?, MAX_PEM).ok()
+        read(self.pem.get(Some(name))?, MAX_PEM).ok()
     }
 
     fn root(&self, name: Option<&str>) -> Result<Option<Arc<TrustRoot>>, BundleRefusal> {
