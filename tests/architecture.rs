@@ -29,6 +29,7 @@ const ARROWS: [(&str, &[&str]); 8] = [
             "pitlane-fetch",
             "pitlane-pipeline",
             "pitlane-release",
+            "pitlane-sigstore-lab",
             "pitlane-twin",
             "pitlane-verifier",
         ],

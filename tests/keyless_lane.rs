@@ -182,9 +182,9 @@ fn a_run_for_something_else_releases_nothing() {
     let head = keyless.head();
     type Token<'a> = (&'a str, &'a dyn Fn());
     let cases: [Token<'_>; 3] = [
-        ("wrong-workflow", &|| keyless.job("v0.9.0", &head)),
-        ("wrong-workflow", &|| keyless.job(TAG, &"1".repeat(40))),
-        ("wrong-signer", &|| {
+        ("another CI run signed it", &|| keyless.job("v0.9.0", &head)),
+        ("another CI run signed it", &|| keyless.job(TAG, &"1".repeat(40))),
+        ("it is signed by `eve@example.org`", &|| {
             write_secret(&keyless.lane.path("token"), &keyless.instance.lab.token(&PERSON));
         }),
     ];
