@@ -4,6 +4,8 @@
 //! certificates parse too; here only keys are tried on them ([`sigstore`](crate::sigstore) judges
 //! certificates).
 
+use std::sync::Arc;
+
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use sigstore_types::{
     Bundle as WireBundle, DsseEnvelope, DsseSignature, KeyId, MediaType, PayloadBytes,
@@ -11,7 +13,7 @@ use sigstore_types::{
     bundle::{PublicKeyIdentifier, VerificationMaterialContent},
 };
 
-use crate::{key::PublicKey, sigstore::strict, statement::PAYLOAD_TYPE};
+use crate::{key::PublicKey, sigstore::Parsed, statement::PAYLOAD_TYPE};
 
 /// Media type of a bundle, and the artifact type of its referrer manifest.
 pub const BUNDLE: &str = "application/vnd.dev.sigstore.bundle.v0.3+json";
@@ -26,6 +28,7 @@ pub struct Bundle {
     payload: Vec<u8>,
     signature: Vec<u8>,
     hint: Option<String>,
+    parsed: Arc<Parsed>,
 }
 
 /// Why bytes are no bundle we judge.
@@ -61,13 +64,8 @@ impl Eq for PublicKey {}
 impl Bundle {
     /// Reads a bundle.
     pub fn parse(bytes: &[u8]) -> Result<Self, BundleError> {
-        let format = |text: &str| BundleError::Format(text.to_owned());
-        if bytes.len() as u64 > MAX_BUNDLE {
-            return Err(format("too large"));
-        }
-        let text = std::str::from_utf8(bytes).map_err(|_| format("not UTF-8"))?;
-        strict(text).map_err(|error| format(&error.to_string()))?;
-        let wire = WireBundle::from_json(text).map_err(|error| format(&error.to_string()))?;
+        let parsed = Parsed::read(bytes).map_err(|error| BundleError::Format(error.to_string()))?;
+        let wire = &parsed.bundle;
         let SignatureContent::DsseEnvelope(envelope) = &wire.content else {
             return Err(BundleError::Content("a message signature".into()));
         };
@@ -84,6 +82,7 @@ impl Bundle {
             payload: envelope.payload.as_bytes().to_vec(),
             signature: envelope.signature.sig.as_bytes().to_vec(),
             hint,
+            parsed: Arc::new(parsed),
         })
     }
 
@@ -97,6 +96,11 @@ impl Bundle {
             named |= self.hint.as_deref() == Some(&key.hint());
         }
         if named { Signed::Altered } else { Signed::ByNobodyKnown }
+    }
+
+    /// The bundle as it was read, for what a key alone does not decide.
+    pub(crate) fn parsed(&self) -> &Parsed {
+        &self.parsed
     }
 
     /// The payload, unverified: for finding out what to fetch, and for messages.

@@ -1,7 +1,6 @@
 //! Admits releases: on the car, at a desk, and in a cluster.
 //!
 //! # Modules
-//! - [`keys`]: policies from files, with their keys and trusted roots
 //! - [`cases`]: images with the verdict that a policy should give
 //! - [`report`]: a verdict for people and for programs
 //! - [`device`]: content store, unpacking, slots, and the container engine without a daemon
@@ -15,6 +14,5 @@ pub mod cases;
 pub mod cli;
 pub mod device;
 pub mod judge;
-pub mod keys;
 pub mod report;
 pub mod webhook;

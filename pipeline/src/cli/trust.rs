@@ -1,22 +1,13 @@
 //! Whose word counts, and where it is read from: options that looking commands share.
 
-use std::{
-    collections::BTreeMap,
-    path::{Path, PathBuf},
-    sync::Arc,
-};
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail};
-use pitlane_fetch::{Credentials, Layout, Registry, RegistryOptions, Source};
-use pitlane_release::{
-    Policy,
-    key::MAX_PEM,
-    policy::{MAX_POLICY, Resolve},
-    sigstore::{BundleRefusal, MAX_TRUST_ROOT, TrustRoot},
-};
+use pitlane_fetch::{Credentials, Layout, Names, Registry, RegistryOptions, Source};
+use pitlane_release::Policy;
 use serde_json::json;
 
-use crate::sign::keyless;
+use crate::sign::read_public;
 
 /// Whose word counts.
 #[derive(Debug, clap::Args)]
@@ -33,68 +24,19 @@ pub(super) struct Trust {
     trusted_root: Vec<String>,
 }
 
-/// Files as they were given: NAME=FILE, or FILE alone.
-struct Given<'a> {
-    named: BTreeMap<&'a str, &'a Path>,
-    nameless: Option<&'a Path>,
-}
-
-impl<'a> Given<'a> {
-    fn of(options: &'a [String]) -> Self {
-        let mut given = Self { named: BTreeMap::new(), nameless: None };
-        for option in options {
-            match option.split_once('=') {
-                Some((name, file)) => drop(given.named.insert(name, Path::new(file))),
-                None => given.nameless = Some(Path::new(option)),
-            }
-        }
-        given
-    }
-}
-
-/// What the names in a policy mean.
-struct Known<'a> {
-    keys: Given<'a>,
-    roots: Given<'a>,
-}
-
-impl Resolve for Known<'_> {
-    /// A key without a name is every name's. One that cannot be read is as good as none; the
-    /// policy's error then names it.
-    fn key(&self, name: &str) -> Option<String> {
-        let file = self.keys.named.get(name).copied().or(self.keys.nameless)?;
-        read(file, MAX_PEM).ok()
-    }
-
-    /// A trusted root without a name is for policies without one: who names an instance means no
-    /// other.
-    fn root(&self, name: Option<&str>) -> Result<Option<Arc<TrustRoot>>, BundleRefusal> {
-        let file = match name {
-            Some(name) => self.roots.named.get(name).copied(),
-            None => self.roots.nameless,
-        };
-        let Some(file) = file else {
-            return match name {
-                None => TrustRoot::public_good().map(|root| Some(Arc::new(root))),
-                Some(_) => Ok(None),
-            };
-        };
-        let bytes = keyless::read(file, MAX_TRUST_ROOT)
-            .map_err(|error| BundleRefusal::TrustRoot(format!("{error:#}")))?;
-        let root = TrustRoot::parse(&bytes)
-            .map_err(|why| BundleRefusal::TrustRoot(format!("{}: {why}", file.display())))?;
-        Ok(Some(Arc::new(root)))
-    }
-}
-
 impl Trust {
     /// The policy; with keys alone, one that knows nothing but them.
     pub(super) fn policy(&self) -> anyhow::Result<Policy> {
         let Some(file) = &self.policy else { return self.keys_alone() };
-        let shown = file.display();
-        let text = read(file, MAX_POLICY as u64)?;
-        let known = Known { keys: Given::of(&self.key), roots: Given::of(&self.trusted_root) };
-        Policy::parse(&text, &known).with_context(|| format!("{shown}: not a usable policy"))
+        let mut names = Names::default();
+        self.key.iter().for_each(|key| names.add_key(key));
+        for root in &self.trusted_root {
+            match Names::split(root) {
+                Some((name, file)) => names.named_root(name, file),
+                None => names.default_root(Path::new(root)),
+            }
+        }
+        Ok(names.policy(file)?.0)
     }
 
     fn keys_alone(&self) -> anyhow::Result<Policy> {
@@ -102,7 +44,8 @@ impl Trust {
             if file.contains('=') && !Path::new(file).exists() {
                 bail!("--key {file}: a name needs a --policy that uses it");
             }
-            Ok(json!({ "name": file, "key": { "data": read(Path::new(file), MAX_PEM)? } }))
+            let key = read_public(Path::new(file))?;
+            Ok(json!({ "name": file, "key": { "data": key.to_pem() } }))
         };
         let authorities = self.key.iter().map(authority).collect::<anyhow::Result<Vec<_>>>()?;
         let policy = json!({
@@ -142,13 +85,6 @@ impl From {
         let options = RegistryOptions { plain_http: self.plain_http.clone(), credentials };
         Ok(Source::Registry(Registry::new(options)?))
     }
-}
-
-fn read(file: &Path, max: u64) -> anyhow::Result<String> {
-    let shown = file.display();
-    let size = std::fs::metadata(file).with_context(|| format!("{shown}: cannot be read"))?.len();
-    anyhow::ensure!(size <= max, "{shown}: {size} bytes, at most {max} are read");
-    std::fs::read_to_string(file).with_context(|| format!("{shown}: not text"))
 }
 
 #[cfg(test)]

@@ -57,13 +57,13 @@ impl Ready {
         let lap_signer = laps.transpose().context("field `spec.sign.laps`")?;
         let pusher = Pusher::new(&spec.registry).await?;
         let own_root = spec.sign.keyless.as_ref().and_then(|keyless| keyless.trusted_root.as_ref());
-        let names = policy_keys::Names {
+        let known = policy_keys::Known {
             keys: &spec.policy_keys,
             own: signer.public(),
             roots: &spec.policy_trusted_roots,
             own_root: own_root.map(PathBuf::as_path),
         };
-        let policy = policy_keys::read(&spec.policy, &names)?;
+        let policy = policy_keys::read(&spec.policy, &known)?;
         Ok(Self { pipeline, signer, lap_signer, pusher, policy })
     }
 

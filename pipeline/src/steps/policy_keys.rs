@@ -3,82 +3,52 @@
 use std::{
     collections::BTreeMap,
     path::{Path, PathBuf},
-    sync::Arc,
 };
 
 use anyhow::Context as _;
-use pitlane_release::{
-    Policy,
-    key::PublicKey,
-    policy::{PolicyError, Resolve},
-    sigstore::{BundleRefusal, MAX_TRUST_ROOT, TrustRoot},
-};
+use pitlane_fetch::{Names, PolicyFileError};
+use pitlane_release::{Policy, key::PublicKey, policy::PolicyError};
 
-use crate::sign::{keyless, read_public};
-
-/// The name of the trusted root for policies that name none.
-const DEFAULT: &str = "default";
+use crate::sign::read_public;
 
 /// What a pipeline file says of names.
-pub(super) struct Names<'a> {
+pub(super) struct Known<'a> {
     /// `policyKeys`.
     pub(super) keys: &'a BTreeMap<String, PathBuf>,
     /// The pipeline's own key, which every name means without any `policyKeys`.
     pub(super) own: Option<&'a PublicKey>,
     /// `policyTrustedRoots`.
     pub(super) roots: &'a BTreeMap<String, PathBuf>,
-    /// The trusted root that keyless signing is held against: the default.
+    /// The trusted root that keyless signing is held against: the default one, unless
+    /// `policyTrustedRoots` has another.
     pub(super) own_root: Option<&'a Path>,
 }
 
-/// The names with their keys read.
-struct Known<'a> {
-    names: &'a Names<'a>,
-    keys: BTreeMap<&'a str, String>,
-}
-
-impl Resolve for Known<'_> {
-    fn key(&self, name: &str) -> Option<String> {
-        match self.keys.is_empty() {
-            true => self.names.own.map(PublicKey::to_pem),
-            false => self.keys.get(name).cloned(),
-        }
-    }
-
-    fn root(&self, name: Option<&str>) -> Result<Option<Arc<TrustRoot>>, BundleRefusal> {
-        let file = self.names.roots.get(name.unwrap_or(DEFAULT)).map(PathBuf::as_path);
-        let file = file.or(self.names.own_root.filter(|_| name.is_none()));
-        let Some(file) = file else {
-            return match name {
-                None => TrustRoot::public_good().map(|root| Some(Arc::new(root))),
-                Some(_) => Ok(None),
-            };
-        };
-        let bytes = keyless::read(file, MAX_TRUST_ROOT)
-            .map_err(|error| BundleRefusal::TrustRoot(format!("{error:#}")))?;
-        TrustRoot::parse(&bytes).map(|root| Some(Arc::new(root)))
-    }
-}
-
 /// Reads a policy.
-pub(super) fn read(file: &Path, names: &Names<'_>) -> anyhow::Result<Policy> {
-    let shown = file.display();
-    let text = std::fs::read_to_string(file)
-        .with_context(|| format!("{shown}: the policy cannot be read"))?;
-    let mut keys = BTreeMap::new();
-    for (name, path) in names.keys {
-        let key = read_public(path).with_context(|| format!("field `spec.policyKeys.{name}`"))?;
-        keys.insert(name.as_str(), key.to_pem());
+pub(super) fn read(file: &Path, known: &Known<'_>) -> anyhow::Result<Policy> {
+    let mut names = Names::default();
+    for (name, path) in known.keys {
+        // Said here, by the field's name, and not where the policy misses a key.
+        read_public(path).with_context(|| format!("field `spec.policyKeys.{name}`"))?;
+        names.named_key(name, path);
     }
-    Policy::parse(&text, &Known { names, keys }).map_err(|error| match error {
-        PolicyError::KeyMissing(name) => anyhow::anyhow!(
+    if let Some(own) = known.own {
+        names.own_key(own.to_pem());
+    }
+    if let Some(root) = known.own_root {
+        names.default_root(root);
+    }
+    names.roots_by_name(known.roots);
+    let shown = file.display();
+    names.policy(file).map(|(policy, _)| policy).map_err(|error| match error {
+        PolicyFileError::Policy { source: PolicyError::KeyMissing(name), .. } => anyhow::anyhow!(
             "{shown}: it names the key `{name}`, which `spec.policyKeys` of the pipeline file lacks"
         ),
-        PolicyError::RootMissing(name) => anyhow::anyhow!(
+        PolicyFileError::Policy { source: PolicyError::RootMissing(name), .. } => anyhow::anyhow!(
             "{shown}: it names the trusted root `{name}`, which `spec.policyTrustedRoots` of the \
              pipeline file lacks"
         ),
-        other => anyhow::Error::new(other).context(format!("{shown}: not a usable policy")),
+        other => other.into(),
     })
 }
 
@@ -115,8 +85,8 @@ spec:
         let policy = at("policy.yaml", POLICY);
         let ids = |keys: &BTreeMap<String, PathBuf>| {
             let roots = BTreeMap::new();
-            let names = Names { keys, own: own.public(), roots: &roots, own_root: None };
-            let policy = read(&policy, &names)?;
+            let known = Known { keys, own: own.public(), roots: &roots, own_root: None };
+            let policy = read(&policy, &known)?;
             anyhow::Ok(policy.keys().map(PublicKey::id).collect::<Vec<_>>())
         };
         let (mine, theirs) = (own.public().unwrap().id(), laps.public().unwrap().id());

@@ -7,6 +7,7 @@
 //!
 //! - [`Source`]: a registry ([`registry`]) or a directory ([`layout`])
 //! - [`git`]: a hardened git command, for sources and GitOps repositories
+//! - [`Names`]: the keys and trusted roots that a policy only names, and the policy with them
 //! - [`gather`](mod@gather): from an image's name to its [`pitlane_release::Evidence`]
 
 mod auth;
@@ -15,11 +16,13 @@ pub mod gather;
 pub mod git;
 pub mod layout;
 mod legacy;
+pub mod names;
 pub mod registry;
 
 pub use error::FetchError;
 pub use gather::gather;
 pub use layout::Layout;
+pub use names::{Names, PolicyFileError};
 pub use registry::{Credentials, Registry, RegistryOptions};
 
 use pitlane_release::{CarKind, Digest, RepoName, Repository, oci::Descriptor};

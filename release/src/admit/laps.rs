@@ -3,12 +3,11 @@
 
 use serde::de::{DeserializeOwned, IgnoredAny};
 
-use super::{Notes, SignedRelease, Step, failed, signed_payload};
+use super::{Case, Notes, Step, failed, signed_payload};
 use crate::{
     Digest,
-    evidence::{Evidence, Question},
     lap::{Drive, LAP, Lap, TestResult},
-    policy::{Authority, DriveRules, LapRules, Policy},
+    policy::{Authority, LapRules},
     refusal::Refusal,
     statement::Statement,
 };
@@ -29,11 +28,10 @@ pub(super) struct Sought<'a> {
 /// so is one that the release does not name, wherever it may lie.
 pub(super) fn named_statement<P: DeserializeOwned>(
     sought: Sought<'_>,
-    signed: &SignedRelease<'_>,
-    evidence: &Evidence,
+    case: &Case<'_>,
 ) -> Step<Vec<Statement<P>>> {
     let Sought { kind, what, authorities } = sought;
-    let release = &signed.statement.predicate;
+    let (release, evidence) = (case.release(), case.evidence);
     let fail = |refusal| failed(what, wanted(sought), refusal);
     let mut found = Vec::new();
     for named in release.evidence.iter().filter(|named| named.predicate_type == kind) {
@@ -61,22 +59,15 @@ fn wanted(sought: Sought<'_>) -> String {
     format!("{} by {}", sought.kind, names.join(" or "))
 }
 
-pub(super) fn check(
-    policy: &Policy,
-    rules: &DriveRules,
-    question: &Question<'_>,
-    signed: &SignedRelease<'_>,
-    evidence: &Evidence,
-    notes: &mut Notes,
-) -> Step<()> {
-    let Some(want) = &rules.laps else { return Ok(()) };
-    let release = &signed.statement.predicate;
-    let sought = Sought { kind: LAP, what: "lap", authorities: policy.lap_authorities() };
-    let laps = named_statement::<Lap>(sought, signed, evidence)?;
-    let manifest = release.platforms.get(&question.platform);
+pub(super) fn check(case: &Case<'_>, notes: &mut Notes) -> Step<()> {
+    let Some(want) = &case.rules.laps else { return Ok(()) };
+    let (release, platform) = (case.release(), case.question.platform);
+    let sought = Sought { kind: LAP, what: "lap", authorities: case.policy.lap_authorities() };
+    let laps = named_statement::<Lap>(sought, case)?;
+    let manifest = case.manifest();
     let mine = laps.iter().find(|statement| {
         let lap = &statement.predicate;
-        manifest.is_some_and(|m| statement.is_about(m) && lap.speaks_for(question.platform, m))
+        manifest.is_some_and(|m| statement.is_about(m) && lap.speaks_for(platform, m))
             && lap.model == release.model.digest
             // A lap lent from a release that no longer exists would name a manifest that is
             // not one of this release.
@@ -123,18 +114,11 @@ fn asked(want: &LapRules) -> String {
 }
 
 /// Further evidence: named, signed, and about this very image.
-pub(super) fn further(
-    policy: &Policy,
-    rules: &DriveRules,
-    question: &Question<'_>,
-    signed: &SignedRelease<'_>,
-    evidence: &Evidence,
-    notes: &mut Notes,
-) -> Step<()> {
-    let manifest = signed.statement.predicate.platforms.get(&question.platform);
-    for kind in &rules.evidence {
-        let sought = Sought { kind, what: "evidence", authorities: &policy.authorities };
-        let found = named_statement::<IgnoredAny>(sought, signed, evidence)?;
+pub(super) fn further(case: &Case<'_>, notes: &mut Notes) -> Step<()> {
+    let manifest = case.manifest();
+    for kind in &case.rules.evidence {
+        let sought = Sought { kind, what: "evidence", authorities: &case.policy.authorities };
+        let found = named_statement::<IgnoredAny>(sought, case)?;
         if !found.iter().any(|one| manifest.is_some_and(|manifest| one.is_about(manifest))) {
             return Err(failed("evidence", wanted(sought), Refusal::OtherImage));
         }

@@ -25,7 +25,7 @@ use crate::{
     Counter, Digest, PinnedImage, Platform,
     evidence::{Evidence, Question},
     oci::{ImageConfig, ImageManifest},
-    policy::{Mode, Policy},
+    policy::{DriveRules, Mode, Policy},
     refusal::Refusal,
     statement::{Release, ReleaseStatement},
 };
@@ -143,6 +143,26 @@ fn failed(check: &'static str, wanted: impl Into<String>, refusal: Refusal) -> F
 /// A step's outcome.
 type Step<T> = Result<T, Failed>;
 
+/// What step 6 looks at: the release that an authority signed, and everything beside it.
+struct Case<'a> {
+    policy: &'a Policy,
+    rules: &'a DriveRules,
+    question: &'a Question<'a>,
+    signed: &'a SignedRelease<'a>,
+    evidence: &'a Evidence,
+}
+
+impl Case<'_> {
+    const fn release(&self) -> &Release {
+        &self.signed.statement.predicate
+    }
+
+    /// The manifest that shall run, by the release's word.
+    fn manifest(&self) -> Option<&Digest> {
+        self.release().platforms.get(&self.question.platform)
+    }
+}
+
 /// Decides whether the image may run here.
 pub fn admit(policy: &Policy, question: &Question<'_>, evidence: &Evidence) -> Verdict {
     let mut notes = Notes::default();
@@ -195,9 +215,10 @@ fn judge(
     origin::check(rules, question, release, notes)?;
     origin::workflow(rules, &signed, notes)?;
     let content = content::check(question.platform, evidence, Some(release), notes)?;
-    laps::check(policy, rules, question, &signed, evidence, notes)?;
-    origin::provenance(policy, rules, question, &signed, evidence, notes)?;
-    laps::further(policy, rules, question, &signed, evidence, notes)?;
+    let case = Case { policy, rules, question, signed: &signed, evidence };
+    laps::check(&case, notes)?;
+    origin::provenance(&case, notes)?;
+    laps::further(&case, notes)?;
     let authority = signed.authority.to_owned();
     Ok(content.verified(
         evidence,

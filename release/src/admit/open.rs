@@ -7,7 +7,7 @@ use crate::{
     bundle::{Bundle, Signed},
     policy::{Authority, AuthorityRule},
     refusal::{Refusal, Unproven},
-    sigstore::{BundleRefusal, Content, Expect, Subject, Workflow, verify},
+    sigstore::{BundleRefusal, Content, Expect, Subject, Workflow, verify_parsed},
     statement::Subject as Named,
 };
 
@@ -93,7 +93,7 @@ pub(super) fn open<'a>(
     let bundle = Bundle::parse(bytes).map_err(|_| Miss::Junk)?;
     let mut miss = Miss::WrongSigner(None);
     for authority in authorities {
-        match by(authority, &bundle, bytes) {
+        match by(authority, &bundle) {
             Ok((payload, workflow)) => return Ok(Opened { authority, payload, workflow }),
             Err(why) => miss = miss.max(why),
         }
@@ -114,7 +114,6 @@ pub fn signed_payload(authorities: &[Authority], bytes: &[u8]) -> Result<Vec<u8>
 pub(super) fn by(
     authority: &Authority,
     bundle: &Bundle,
-    bytes: &[u8],
 ) -> Result<(Vec<u8>, Option<Workflow>), Miss> {
     let (expect, root) = match &authority.rule {
         AuthorityRule::Static { .. } => return Err(Miss::WrongSigner(None)),
@@ -138,7 +137,7 @@ pub(super) fn by(
     // Which artifact the statement is about is for the caller to judge, by the statement that was
     // verified: any of its subjects serves to have it verified.
     let subject = first_subject(bundle.untrusted_payload()).ok_or(Miss::Junk)?;
-    let answer = verify(bytes, Subject::Digest(subject), expect, root).answer;
+    let answer = verify_parsed(bundle.parsed(), Subject::Digest(subject), expect, root);
     let verified = answer.map_err(Miss::of)?;
     match verified.content() {
         Content::Statement { payload, .. } => Ok((payload.clone(), verified.workflow().cloned())),

@@ -2,12 +2,12 @@
 //! it (step 6, provenance).
 
 use super::{
-    Notes, SignedRelease, Step, failed,
+    Case, Notes, SignedRelease, Step, failed,
     laps::{Sought, named_statement},
 };
 use crate::{
-    evidence::{Evidence, Question},
-    policy::{DriveRules, Policy},
+    evidence::Question,
+    policy::DriveRules,
     provenance::{BUILD_TYPE, PROVENANCE, Provenance},
     refusal::Refusal,
     statement::Release,
@@ -152,25 +152,18 @@ fn path_of(url: &str) -> Option<&str> {
 }
 
 /// The provenance, when the policy asks for one.
-pub(super) fn provenance(
-    policy: &Policy,
-    rules: &DriveRules,
-    question: &Question<'_>,
-    signed: &SignedRelease<'_>,
-    evidence: &Evidence,
-    notes: &mut Notes,
-) -> Step<()> {
-    let Some(want) = &rules.provenance else { return Ok(()) };
-    let release = &signed.statement.predicate;
+pub(super) fn provenance(case: &Case<'_>, notes: &mut Notes) -> Step<()> {
+    let Some(want) = &case.rules.provenance else { return Ok(()) };
+    let release = case.release();
     let reference = format!("refs/tags/{}", release.source.tag);
     let builders = want.builders.as_ref().map_or("any builder".into(), list);
     let wanted = format!("built by {builders} from {reference}");
     let fail =
         |why: String| Err(failed("provenance", wanted.clone(), Refusal::WrongProvenance(why)));
-    let (kind, authorities) = (PROVENANCE, policy.authorities.as_slice());
+    let (kind, authorities) = (PROVENANCE, case.policy.authorities.as_slice());
     let sought = Sought { kind, what: "provenance", authorities };
-    let found = named_statement::<Provenance>(sought, signed, evidence)?;
-    let manifest = release.platforms.get(&question.platform);
+    let found = named_statement::<Provenance>(sought, case)?;
+    let manifest = case.manifest();
     let Some(statement) = found.iter().find(|s| manifest.is_some_and(|m| s.is_about(m))) else {
         return fail("it speaks of another image".into());
     };
@@ -181,6 +174,10 @@ pub(super) fn provenance(
     let source = &built.external_parameters.source;
     if source.reference != reference {
         return fail(format!("built from `{}`", source.reference));
+    }
+    // Provenance from before the field was there says it by `uri` alone.
+    if source.repository.as_ref().is_some_and(|built| *built != release.source.repository) {
+        return fail("built from another repository".into());
     }
     if want.sources.as_ref().is_some_and(|list| !list.contains(&source.uri)) {
         return fail(format!("built from `{}`", source.uri));

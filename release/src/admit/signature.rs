@@ -59,11 +59,8 @@ impl Found {
 
 /// The authority that vouches, by name. Any one suffices (policy-controller's semantics).
 pub(super) fn vouched(policy: &Policy, evidence: &Evidence, notes: &mut Notes) -> Step<String> {
-    let bundles: Vec<(Bundle, &[u8])> = evidence
-        .bundles
-        .iter()
-        .filter_map(|bytes| Some((Bundle::parse(bytes).ok()?, bytes.as_slice())))
-        .collect();
+    let bundles: Vec<Bundle> =
+        evidence.bundles.iter().filter_map(|bytes| Bundle::parse(bytes).ok()).collect();
     let wanted: Vec<String> = policy.authorities.iter().map(wanted).collect();
     let wanted = wanted.join(", or ");
     let mut refusal = match bundles.is_empty() && evidence.legacy.is_empty() {
@@ -98,11 +95,11 @@ pub(super) fn vouched(policy: &Policy, evidence: &Evidence, notes: &mut Notes) -
 }
 
 /// Everything that the authority signed, in every form that counts.
-fn look(authority: &Authority, bundles: &[(Bundle, &[u8])], evidence: &Evidence) -> Found {
+fn look(authority: &Authority, bundles: &[Bundle], evidence: &Evidence) -> Found {
     let mut found = Found::default();
     if authority.formats.bundles() {
-        for (bundle, bytes) in bundles {
-            match open::by(authority, bundle, bytes) {
+        for bundle in bundles {
+            match open::by(authority, bundle) {
                 Ok((payload, _)) => found.statement(&payload, evidence),
                 Err(miss) => found.missed(miss),
             }

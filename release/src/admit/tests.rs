@@ -269,6 +269,10 @@ fn releases_that_say_the_wrong_thing() {
             let parameters = &mut w.provenance["buildDefinition"]["externalParameters"];
             parameters["source"]["ref"] = "refs/tags/v2".into();
         }),
+        ("wrong-provenance", |w| {
+            let parameters = &mut w.provenance["buildDefinition"]["externalParameters"];
+            parameters["source"]["repository"] = "other/car".into();
+        }),
         ("wrong-provenance", |w| w.release["source"]["commit"] = "2".repeat(40).into()),
         ("altered-statement", |w| {
             let parameters = &mut w.provenance["buildDefinition"]["externalParameters"];

@@ -43,5 +43,5 @@ pub use legacy::{DSSE_LAYER, LegacyKind, legacy_by_key, legacy_kind, verify_lega
 pub use refusal::BundleRefusal;
 pub use root::{MAX_TRUST_ROOT, TrustRoot};
 pub use verified::{BundleVerdict, Content, Signer, VerifiedBundle, Workflow};
+pub(crate) use verify::{Parsed, verify_parsed};
 pub use verify::{Subject, verify};
-pub(crate) use wire::strict;

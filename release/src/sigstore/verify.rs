@@ -38,11 +38,11 @@ impl Subject<'_> {
     }
 }
 
-/// A bundle in all its readings.
-struct Parsed {
+/// A bundle in its two readings: as it stands, and as the library has it. Nothing in it is trusted.
+#[derive(Debug)]
+pub(crate) struct Parsed {
     wire: Wire,
-    bundle: Bundle,
-    statement: Option<Statement>,
+    pub(crate) bundle: Bundle,
 }
 
 /// Verifies a bundle. Opens nothing; the clock is the library's (see the [module](super)).
@@ -64,8 +64,8 @@ pub(super) fn verify_from(
     proof: log::Proof,
 ) -> BundleVerdict {
     let mut checks = Vec::new();
-    let answer = parse(bundle)
-        .and_then(|parsed| judge(parsed, subject, expect, root, proof, &mut checks))
+    let answer = Parsed::read(bundle)
+        .and_then(|parsed| judge(&parsed, subject, expect, root, proof, &mut checks))
         .inspect_err(|refusal| {
             let (check, found) = (refusal.check(), refusal.to_string());
             checks.push(Check::failed(check, found));
@@ -73,8 +73,18 @@ pub(super) fn verify_from(
     BundleVerdict { answer, checks }
 }
 
+/// The same for a bundle that was read before.
+pub(crate) fn verify_parsed(
+    parsed: &Parsed,
+    subject: Subject<'_>,
+    expect: &Expect,
+    root: &TrustRoot,
+) -> Result<VerifiedBundle, BundleRefusal> {
+    judge(parsed, subject, expect, root, log::Proof::Inclusion, &mut Vec::new())
+}
+
 fn judge(
-    parsed: Parsed,
+    parsed: &Parsed,
     subject: Subject<'_>,
     expect: &Expect,
     root: &TrustRoot,
@@ -82,7 +92,11 @@ fn judge(
     checks: &mut Vec<Check>,
 ) -> Result<VerifiedBundle, BundleRefusal> {
     let mut pass = |check, found: String| checks.push(Check::passed(check, found));
-    let Parsed { wire, bundle, statement } = &parsed;
+    let Parsed { wire, bundle } = parsed;
+    let statement = match &bundle.content {
+        SignatureContent::DsseEnvelope(envelope) => Some(statement::read(envelope)?),
+        _ => None,
+    };
     let entries = bundle.verification_material.tlog_entries.len();
     let stamps = wire.stamps();
     pass("format", format!("{}, {entries} log entries, {stamps} timestamps", bundle.media_type));
@@ -131,7 +145,14 @@ fn judge(
     let subject = subject.digest();
     pass("artifact", subject.to_string());
     let workflow = workflow.filter(|workflow| *workflow != Workflow::default());
-    Ok(VerifiedBundle { subject, content: content(parsed), signer, workflow, times, entries })
+    Ok(VerifiedBundle {
+        subject,
+        content: content(bundle, statement),
+        signer,
+        workflow,
+        times,
+        entries,
+    })
 }
 
 /// What must vouch for the signature must be there; whether it holds comes later.
@@ -181,19 +202,18 @@ fn named(
     Ok((san.to_owned(), issuer.to_owned()))
 }
 
-fn parse(bytes: &[u8]) -> Result<Parsed, BundleRefusal> {
-    let malformed = |why: &str| BundleRefusal::Malformed(why.to_owned());
-    if bytes.len() as u64 > MAX_BUNDLE {
-        return Err(malformed("too large"));
+impl Parsed {
+    /// Reads a bundle.
+    pub(crate) fn read(bytes: &[u8]) -> Result<Self, BundleRefusal> {
+        let malformed = |why: &str| BundleRefusal::Malformed(why.to_owned());
+        if bytes.len() as u64 > MAX_BUNDLE {
+            return Err(malformed("too large"));
+        }
+        let text = std::str::from_utf8(bytes).map_err(|_| malformed("not UTF-8"))?;
+        let wire = Wire::parse(text)?;
+        let bundle = Bundle::from_json(text).map_err(|error| malformed(&error.to_string()))?;
+        Ok(Self { wire, bundle })
     }
-    let text = std::str::from_utf8(bytes).map_err(|_| malformed("not UTF-8"))?;
-    let wire = Wire::parse(text)?;
-    let bundle = Bundle::from_json(text).map_err(|error| malformed(&error.to_string()))?;
-    let statement = match &bundle.content {
-        SignatureContent::DsseEnvelope(envelope) => Some(statement::read(envelope)?),
-        _ => None,
-    };
-    Ok(Parsed { wire, bundle, statement })
 }
 
 /// The bundle must be of the kind of signer that the caller asked for.
@@ -219,8 +239,8 @@ fn artifact(subject: Subject<'_>) -> Artifact<'_> {
     }
 }
 
-fn content(parsed: Parsed) -> Content {
-    match (parsed.bundle.content, parsed.statement) {
+fn content(bundle: &Bundle, statement: Option<Statement>) -> Content {
+    match (&bundle.content, statement) {
         (SignatureContent::DsseEnvelope(envelope), Some(statement)) => Content::Statement {
             predicate_type: statement.predicate_type,
             payload: envelope.payload.as_bytes().to_vec(),

@@ -193,11 +193,6 @@ impl<'de> Deserialize<'de> for Int {
     }
 }
 
-/// Refuses a text that readers of bundles could disagree on.
-pub(crate) fn strict(text: &str) -> Result<(), BundleRefusal> {
-    Wire::parse(text).map(drop)
-}
-
 impl Wire {
     /// Reads and bounds a bundle's fields.
     pub(super) fn parse(text: &str) -> Result<Self, BundleRefusal> {

@@ -6,11 +6,12 @@ use std::{
 };
 
 use anyhow::Context as _;
+use pitlane_fetch::Names;
 use pitlane_release::{model::ApiVersion, yaml};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use crate::{device::profile::CarProfile, keys::Keys};
+use crate::device::profile::CarProfile;
 
 /// Largest configuration read (bytes).
 const MAX_FILE: usize = 256 * 1024;
@@ -123,15 +124,13 @@ impl CarFile {
     }
 
     /// The keys and trusted roots, for reading the policy.
-    pub fn keys(&self) -> Keys {
-        let mut keys = Keys::default();
+    pub fn names(&self) -> Names {
+        let mut names = Names::default();
         for (name, file) in &self.keys {
-            keys.name_key(name, file);
+            names.named_key(name, file);
         }
-        for (name, file) in &self.trusted_roots {
-            keys.name_root(Some(name.as_str()).filter(|name| *name != "default"), file);
-        }
-        keys
+        names.roots_by_name(&self.trusted_roots);
+        names
     }
 
     /// How long a new release must drive.

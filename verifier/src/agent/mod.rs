@@ -71,7 +71,7 @@ pub struct Agent {
 impl Agent {
     /// Opens everything; clears what an agent that was killed left running.
     pub fn open(config: CarFile) -> anyhow::Result<Self> {
-        let policy = config.keys().policy(&config.policy)?;
+        let (policy, _) = config.names().policy(&config.policy)?;
         if policy.mode == Mode::Warn {
             let file = config.policy.display();
             anyhow::bail!(

@@ -10,7 +10,7 @@ use std::{
 };
 
 use anyhow::Context as _;
-use pitlane_fetch::{Credentials, Registry, RegistryOptions, Source};
+use pitlane_fetch::{Credentials, Names, Registry, RegistryOptions, Source};
 use pitlane_release::Platform;
 use tokio::{
     net::TcpListener,
@@ -21,7 +21,6 @@ use tokio_rustls::TlsAcceptor;
 
 use crate::{
     judge::Places,
-    keys::Keys,
     webhook::{
         certs,
         court::{Court, NoMatch, Rules},
@@ -197,11 +196,11 @@ async fn admit(args: Args) -> anyhow::Result<()> {
     let (chain, key) = (chain.unwrap_or_default(), key.unwrap_or_default());
     let certificates = Arc::new(Certificates::open(&chain, &key)?);
     let tls = TlsAcceptor::from(Arc::new(certificates.config()?));
-    let mut keys = Keys::default();
-    args.key.iter().for_each(|key| keys.add(key));
-    args.trusted_root.iter().for_each(|root| keys.add_root(root));
+    let mut names = Names::default();
+    args.key.iter().for_each(|key| names.add_key(key));
+    args.trusted_root.iter().for_each(|root| names.add_root(root));
     let places = Arc::new(places(&args)?);
-    let files = PolicyFiles { paths: args.policy.clone(), keys };
+    let files = PolicyFiles { paths: args.policy.clone(), names };
     let policies = Arc::new(Policies::open(files, places)?);
     let metrics = Arc::new(Metrics::default());
     let rules = Rules {

@@ -3,7 +3,7 @@
 use std::{io::Write as _, path::PathBuf, process::ExitCode, time::Instant};
 
 use anyhow::{Context as _, bail};
-use pitlane_fetch::{Credentials, Layout, Registry, RegistryOptions, Source, gather};
+use pitlane_fetch::{Credentials, Layout, Names, Registry, RegistryOptions, Source, gather};
 use pitlane_release::{
     Check, Digest, Floor, ImageRef, Platform, Question, Refusal, Verdict, Verified, admit,
     vsa::{self, Judged},
@@ -11,10 +11,7 @@ use pitlane_release::{
 use sha2::Digest as _;
 
 use super::Output;
-use crate::{
-    keys::Keys,
-    report::{Report, Took},
-};
+use crate::report::{Report, Took};
 
 /// `verifier.id` of summaries that this program writes.
 const VERIFIER: &str = "https://pitlane.dev/verifier";
@@ -86,10 +83,10 @@ pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
 
 async fn check(args: &Args) -> anyhow::Result<ExitCode> {
     let began = Instant::now();
-    let mut keys = Keys::default();
-    args.key.iter().for_each(|key| keys.add(key));
-    args.trusted_root.iter().for_each(|root| keys.add_root(root));
-    let (policy, text) = keys.policy_and_text(&args.policy)?;
+    let mut names = Names::default();
+    args.key.iter().for_each(|key| names.add_key(key));
+    args.trusted_root.iter().for_each(|root| names.add_root(root));
+    let (policy, text) = names.policy(&args.policy)?;
     let Some(platform) = args.platform.or_else(Platform::host) else {
         bail!("say which --platform: releases are made for linux/amd64 and linux/arm64");
     };

@@ -2,11 +2,12 @@
 
 use std::{io::Write as _, path::PathBuf, process::ExitCode};
 
+use pitlane_fetch::Names;
 use pitlane_release::policy::{Lint, explain, lint};
 use serde::Serialize;
 
 use super::Output;
-use crate::{cases::Cases, keys::Keys};
+use crate::cases::Cases;
 
 /// Help with writing a policy.
 #[derive(Debug, clap::Args)]
@@ -79,11 +80,11 @@ struct PolicyArgs {
 }
 
 impl PolicyArgs {
-    fn keys(&self) -> Keys {
-        let mut keys = Keys::default();
-        self.key.iter().for_each(|key| keys.add(key));
-        self.trusted_root.iter().for_each(|root| keys.add_root(root));
-        keys
+    fn names(&self) -> Names {
+        let mut names = Names::default();
+        self.key.iter().for_each(|key| names.add_key(key));
+        self.trusted_root.iter().for_each(|root| names.add_root(root));
+        names
     }
 }
 
@@ -91,7 +92,7 @@ pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     match &args.command {
         Command::Lint { policy, strict } => lints(policy, *strict),
         Command::Explain { policy } => {
-            let parsed = policy.keys().policy(&policy.policy)?;
+            let parsed = policy.names().policy(&policy.policy)?.0;
             let lines = explain(&parsed);
             match policy.output {
                 Output::Json => super::print_json(&lines)?,
@@ -100,7 +101,7 @@ pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
             Ok(ExitCode::SUCCESS)
         }
         Command::Test { policy, cases, plain_http } => {
-            let parsed = policy.keys().policy(&policy.policy)?;
+            let parsed = policy.names().policy(&policy.policy)?.0;
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
             let results = runtime.block_on(Cases::load(cases)?.run(&parsed, plain_http))?;
             match policy.output {
@@ -124,7 +125,7 @@ struct Found<'a> {
 }
 
 fn lints(args: &PolicyArgs, strict: bool) -> anyhow::Result<ExitCode> {
-    let policy = args.keys().policy(&args.policy)?;
+    let policy = args.names().policy(&args.policy)?.0;
     let found = lint(&policy);
     match args.output {
         Output::Json => {

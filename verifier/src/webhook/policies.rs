@@ -11,13 +11,11 @@ use std::{
 };
 
 use anyhow::{Context as _, bail};
+use pitlane_fetch::Names;
 use pitlane_release::{Digest, Policy, policy::MAX_POLICY};
 
 use super::image;
-use crate::{
-    judge::{Judge, Places},
-    keys::Keys,
-};
+use crate::judge::{Judge, Places};
 
 /// Most policies in a set.
 const MAX_POLICIES: usize = 256;
@@ -29,8 +27,8 @@ const MAX_FILE: u64 = MAX_POLICY as u64;
 pub struct PolicyFiles {
     /// Files, or folders of `*.yaml` and `*.yml`.
     pub paths: Vec<PathBuf>,
-    /// Keys that policies only name.
-    pub keys: Keys,
+    /// Keys and trusted roots that policies only name.
+    pub names: Names,
 }
 
 /// A set of policies; verdicts of one generation say nothing about another.
@@ -129,7 +127,7 @@ impl PolicyFiles {
     }
 
     fn collect(&self, seen: &mut Vec<u8>) -> anyhow::Result<Vec<Policy>> {
-        for key in self.keys.files() {
+        for key in self.names.files() {
             let shown = key.display();
             let bytes = bounded(key).with_context(|| format!("{shown}: the key cannot be read"))?;
             seen.extend_from_slice(Digest::of(bytes).as_bytes());
@@ -141,7 +139,7 @@ impl PolicyFiles {
                 bounded(&file).with_context(|| format!("{shown}: the policy cannot be read"))?;
             seen.extend(format!("{shown}\n").into_bytes());
             seen.extend_from_slice(Digest::of(&bytes).as_bytes());
-            let policy = self.keys.policy(&file)?;
+            let policy = self.names.policy(&file)?.0;
             if policies.iter().any(|known| known.name == policy.name) {
                 bail!("{shown}: another policy has the name `{}`; verdicts go by it", policy.name);
             }

@@ -23,7 +23,7 @@ pub(in crate::webhook) fn open_one() -> (tempfile::TempDir, Arc<Policies>) {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("p.yaml");
     fs::write(&file, policy("p", "{ static: { action: pass } }")).unwrap();
-    let files = PolicyFiles { paths: vec![file], keys: Keys::default() };
+    let files = PolicyFiles { paths: vec![file], names: Names::default() };
     let policies = Policies::open(files, places(dir.path())).unwrap();
     (dir, Arc::new(policies))
 }
@@ -37,7 +37,7 @@ fn a_policy_that_cannot_be_read_is_not_left_out() {
     for name in ["a", "b"] {
         fs::write(folder.join(format!("{name}.yaml")), policy(name, PASS)).unwrap();
     }
-    let files = PolicyFiles { paths: vec![folder.clone()], keys: Keys::default() };
+    let files = PolicyFiles { paths: vec![folder.clone()], names: Names::default() };
     let policies = Policies::open(files, places(dir.path())).unwrap();
     assert_eq!(policies.set().judge.len(), 2, "a folder is no policy");
 
@@ -68,7 +68,7 @@ fn a_policy_that_guards_nothing_is_no_policy() {
         [("r.example/**", true), ("r.example:443/**", false), ("docker.io/**", false)]
     {
         fs::write(&file, text.replace("r.example/**", glob)).unwrap();
-        let files = PolicyFiles { paths: vec![file.clone()], keys: Keys::default() };
+        let files = PolicyFiles { paths: vec![file.clone()], names: Names::default() };
         let opened = Policies::open(files, Arc::clone(&places));
         let why = opened.err().map(|error| format!("{error:#}"));
         assert_eq!(why.is_none(), usable, "{glob}: {why:?}");
@@ -82,7 +82,7 @@ fn a_broken_set_keeps_the_one_before() {
     let dir = tempfile::tempdir().unwrap();
     let folder = dir.path().join("policies");
     fs::create_dir(&folder).unwrap();
-    let files = PolicyFiles { paths: vec![folder.clone()], keys: Keys::default() };
+    let files = PolicyFiles { paths: vec![folder.clone()], names: Names::default() };
     let places = places(dir.path());
     let error = Policies::open(files.clone(), Arc::clone(&places)).unwrap_err();
     assert!(format!("{error:#}").contains("no policy in this folder"));
@@ -126,10 +126,10 @@ fn a_key_that_changes_makes_a_new_set() {
     let key = dir.path().join("k.pub");
     let file = dir.path().join("p.yaml");
     fs::write(&file, policy("p", "{ key: { secretRef: { name: lab } } }")).unwrap();
-    let mut keys = Keys::default();
-    keys.add(&format!("lab={}", key.display()));
+    let mut names = Names::default();
+    names.add_key(&format!("lab={}", key.display()));
     let policies =
-        Policies::open(PolicyFiles { paths: vec![file], keys }, places(dir.path())).unwrap();
+        Policies::open(PolicyFiles { paths: vec![file], names }, places(dir.path())).unwrap();
     fs::write(&key, p256_key().1).unwrap();
     assert_eq!(policies.look(), Look::Changed(1));
     fs::remove_file(&key).unwrap();
