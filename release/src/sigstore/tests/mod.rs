@@ -3,4 +3,5 @@
 mod bases;
 mod edit;
 mod mutations;
+mod signers;
 mod sweep;
