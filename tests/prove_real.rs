@@ -57,7 +57,7 @@ fn scenario(laps: u32, max_seconds: f64) -> Scenario {
         laps,
         max_seconds,
     };
-    Scenario { runs: vec![run], max_abs_cte_m: None }
+    Scenario { runs: vec![run], max_abs_cte_m: None, golden_tolerance: 0.002 }
 }
 
 fn driven(model: &str, scenario: &Scenario, limits: &Limits) -> (Proof, tempfile::TempDir) {
@@ -67,6 +67,7 @@ fn driven(model: &str, scenario: &Scenario, limits: &Limits) -> (Proof, tempfile
         model: "/models/pilot.onnx",
         scenario,
         limits,
+        golden: true,
         twin: binary("PITLANE_TWIN", "pitlane-twin"),
         jail: binary("PITLANE", "pitlane"),
         evidence_dir: evidence.path(),
@@ -85,6 +86,13 @@ fn a_good_pilot_proves_itself() {
     let report = run.report.as_ref().unwrap();
     assert!(report.laps >= 2 && report.max_abs_cte_m < report.road_half_width_m, "{report:?}");
     assert_eq!(run.isolation.uid, 65532);
+    // Its answers to the fixed frames, for cars to reproduce.
+    let golden = proof.golden.as_ref().unwrap();
+    let names: Vec<&str> = golden.frames.iter().map(|frame| &*frame.name).collect();
+    assert_eq!(names, ["black", "white", "noise"]);
+    assert!((golden.tolerance - 0.002).abs() < f64::EPSILON, "{}", golden.tolerance);
+    let pilot = fs::read(repository().join("examples/donkeycar/models/pilot.onnx")).unwrap();
+    assert_eq!(golden.model, pitlane_release::Digest::of(pilot));
     for path in [&run.files.trace, &run.files.plot, &run.files.report] {
         assert!(fs::metadata(path.as_ref().unwrap()).unwrap().len() > 0);
     }
@@ -133,6 +141,7 @@ fn a_starved_runtime_is_an_answer() {
         model: "/models/pilot.onnx",
         scenario: &scenario,
         limits: &limits,
+        golden: true,
         twin: binary("PITLANE_TWIN", "pitlane-twin"),
         jail: binary("PITLANE", "pitlane"),
         evidence_dir: evidence.path(),

@@ -15,6 +15,8 @@ use crate::common::{
 };
 
 const LAP: &str = "https://pitlane.dev/lap/v1";
+const MODEL: &str = "https://pitlane.dev/model/v1";
+const GOLDEN: &str = "https://pitlane.dev/golden/v1";
 const PROVENANCE: &str = "https://slsa.dev/provenance/v1";
 const ARM: [&str; 2] = ["--platform", "linux/arm64"];
 
@@ -173,11 +175,21 @@ fn what_was_proven() {
         swap(&lenient(text), "maxAbsCteM: 0.3", "maxAbsCteM: 0.00001")
     });
     refused(lane.check_by(&narrow, "release", &image, &[]), "lap-failed");
+    // A car with a contract of its own, and one that wants closer answers.
+    for (name, from, to, code) in [
+        ("small", "opsetMax: 17", "opsetMax: 17, maxParameters: 10", "model-contract"),
+        ("old", "opsetMax: 17", "opsetMax: 7", "model-contract"),
+        ("exact", "maxTolerance: 0.001", "maxTolerance: 0.00001", "golden-frames"),
+        ("more", "noise]", "noise, road]", "golden-frames"),
+    ] {
+        let policy = lane.policy_file(name, |text| swap(&lenient(text), from, to));
+        refused(lane.check_by(&policy, "release", &image, &[]), code);
+    }
 
     // Statements about the good image by the right key, wrong in one thing each; the last is
     // right again, and counts because its counter is the highest.
     type Edit = fn(&mut Value);
-    let edits: [(&str, Edit); 6] = [
+    let edits: [(&str, Edit); 8] = [
         ("expired", |release| {
             release["issuedAt"] = "2020-01-01T00:00:00Z".into();
             release["expiresAt"] = "2020-02-02T02:02:02Z".into();
@@ -193,6 +205,14 @@ fn what_was_proven() {
         ("no-provenance", |release| {
             let all = release["evidence"].as_array_mut().unwrap();
             all.retain(|one| one["predicateType"] != PROVENANCE);
+        }),
+        ("no-model-contract", |release| {
+            let all = release["evidence"].as_array_mut().unwrap();
+            all.retain(|one| one["predicateType"] != MODEL);
+        }),
+        ("no-golden-frames", |release| {
+            let all = release["evidence"].as_array_mut().unwrap();
+            all.retain(|one| one["predicateType"] != GOLDEN);
         }),
         ("", |_| {}),
     ];

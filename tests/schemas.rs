@@ -4,7 +4,7 @@
 
 use std::{collections::BTreeSet, fs};
 
-use pitlane_release::{lap, model, policy, provenance, statement};
+use pitlane_release::{facts, golden, lap, model, policy, provenance, statement};
 use schemars::{JsonSchema, generate::SchemaSettings};
 use serde_json::Value;
 
@@ -15,7 +15,7 @@ fn schema<T: JsonSchema>() -> Value {
     generator.into_root_schema_for::<T>().to_value()
 }
 
-fn schemas() -> [(&'static str, Value); 9] {
+fn schemas() -> [(&'static str, Value); 11] {
     [
         ("pipeline", schema::<pitlane_pipeline::config::PipelineFile>()),
         ("service", schema::<pitlane_pipeline::cli::ServiceFile>()),
@@ -25,6 +25,8 @@ fn schemas() -> [(&'static str, Value); 9] {
         ("model-card", schema::<model::ModelCard>()),
         ("release", schema::<statement::Release>()),
         ("lap", schema::<lap::Lap>()),
+        ("model", schema::<facts::AttestedModel>()),
+        ("golden", schema::<golden::GoldenFrames>()),
         ("provenance-external-parameters", schema::<provenance::ExternalParameters>()),
     ]
 }

@@ -14,7 +14,8 @@ const ORT_LIB: &str = "/usr/lib/libonnxruntime.so.1";
     name = "pitlane-car",
     version,
     after_help = "Exit status: 0 done, 1 could not decide, 2 usage, 10 refused \
-                  (drive: the gate stopped the car for good; selftest: an answer is wrong)."
+                  (drive: the gate stopped the car for good, or golden frames differ; selftest: an answer \
+                  is wrong)."
 )]
 pub(crate) struct Cli {
     /// What to do.
@@ -111,6 +112,9 @@ pub(crate) struct DriveArgs {
     /// JSON written at the end
     #[arg(long, value_name = "FILE")]
     pub(crate) report: Option<PathBuf>,
+    /// Answers that this machine must reproduce before it drives (exit status 10 if it does not)
+    #[arg(long, value_name = "FILE")]
+    pub(crate) golden: Option<PathBuf>,
 }
 
 /// `selftest`
@@ -138,6 +142,9 @@ pub(crate) struct GoldenArgs {
     /// Where to write them
     #[arg(long, value_name = "FILE")]
     pub(crate) out: PathBuf,
+    /// How far answers on other hardware may be from these
+    #[arg(long, value_name = "X", default_value_t = 1e-4, value_parser = tolerance)]
+    pub(crate) tolerance: f64,
 }
 
 /// `bench`
@@ -212,6 +219,10 @@ fn unit(text: &str) -> Result<f32, String> {
 
 fn positive_f32(text: &str) -> Result<f32, String> {
     text.parse().ok().filter(|x: &f32| x.is_finite() && *x > 0.0).ok_or("want more than 0".into())
+}
+
+fn tolerance(text: &str) -> Result<f64, String> {
+    text.parse().ok().filter(|x| *x > 0.0 && *x <= 1.0).ok_or("want more than 0 and up to 1".into())
 }
 
 fn positive(text: &str) -> Result<f64, String> {

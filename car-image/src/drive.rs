@@ -15,7 +15,7 @@ use crate::model::Model;
 use crate::quiet::Quiet;
 use crate::watch::{GateStatus, Shared};
 use crate::wheels::Brake;
-use crate::{files, signals, watch};
+use crate::{files, selftest, signals, watch};
 
 /// How a drive ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -70,7 +70,13 @@ pub(crate) fn run(args: &DriveArgs, quiet: &Quiet) -> anyhow::Result<ExitCode> {
     let result = drive(args, quiet, &shared);
     shared.end();
     tell("stopped");
-    let report = result?;
+    let report = match result? {
+        Ok(report) => report,
+        Err(why) => {
+            talk(&why);
+            return Ok(ExitCode::from(10));
+        }
+    };
     if let Some(path) = &args.report {
         let mut text = serde_json::to_vec_pretty(&report)?;
         text.push(b'\n');
@@ -89,9 +95,20 @@ pub(crate) fn run(args: &DriveArgs, quiet: &Quiet) -> anyhow::Result<ExitCode> {
     }
 }
 
-fn drive(args: &DriveArgs, quiet: &Quiet, shared: &Shared) -> anyhow::Result<Report> {
-    let model = Model::load(&args.model, quiet)?;
+/// Drives; or says why this machine must not.
+fn drive(
+    args: &DriveArgs,
+    quiet: &Quiet,
+    shared: &Shared,
+) -> anyhow::Result<Result<Report, String>> {
+    let mut model = Model::load(&args.model, quiet)?;
     talk(&format!("model {} ({})", model.card.name, model.digest));
+    if let Some(file) = &args.golden {
+        match selftest::reproduces(&mut model, file)? {
+            Ok(told) => talk(&told),
+            Err(why) => return Ok(Err(why)),
+        }
+    }
     shared.watch_model(model.abort());
     let name = model.digest.to_string();
     let mut driver = Driver::new(args, shared, model);
@@ -104,7 +121,7 @@ fn drive(args: &DriveArgs, quiet: &Quiet, shared: &Shared) -> anyhow::Result<Rep
         })?;
         driver.run()
     })?;
-    Ok(report(shared, outcome, name, driver.process_cpu()))
+    Ok(Ok(report(shared, outcome, name, driver.process_cpu())))
 }
 
 /// Lets the watchdog finish, by whatever way the loop is left.

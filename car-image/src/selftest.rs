@@ -8,47 +8,15 @@ use std::io::Write;
 use std::path::Path;
 use std::process::ExitCode;
 
-use anyhow::{Context, ensure};
-use serde::{Deserialize, Serialize};
+use anyhow::Context;
+use pitlane_release::Digest;
+use pitlane_release::golden::{Answer as Output, Frame, GoldenFrames, MAX_GOLDEN};
+use serde::Serialize;
 
 use crate::cli::{GoldenArgs, SelftestArgs};
 use crate::files::{read_capped, write_whole};
 use crate::model::Model;
 use crate::quiet::Quiet;
-
-/// Largest difference between an answer and the golden one.
-const TOLERANCE: f64 = 1e-4;
-/// Largest golden file: three frames of a few numbers, with much room.
-const MAX_GOLDEN: u64 = 1 << 20;
-
-/// The golden file. Format `pitlane.dev/v1`, kind `GoldenFrames`.
-#[derive(Debug, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-struct Golden {
-    api_version: String,
-    kind: String,
-    /// Digest of the model that answered.
-    model: String,
-    frames: Vec<Frame>,
-}
-
-/// One frame and what the model said to it.
-#[derive(Debug, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-struct Frame {
-    /// Which of the fixed frames.
-    name: String,
-    /// In the card's order.
-    outputs: Vec<Output>,
-}
-
-/// One output tensor, flat. A number that is not finite is written as null.
-#[derive(Debug, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-struct Output {
-    name: String,
-    values: Vec<Option<f32>>,
-}
 
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -75,6 +43,17 @@ struct Comparison {
     ok: bool,
 }
 
+impl Comparison {
+    fn of(golden: &GoldenFrames, model: &Digest, frames: &[Frame]) -> Self {
+        Self {
+            same_model: golden.model == *model,
+            max_difference: golden.difference(frames),
+            tolerance: golden.tolerance,
+            ok: golden.reproduced(model, frames),
+        }
+    }
+}
+
 /// What the library did to this process; null where /proc is not there to tell.
 #[derive(Debug, Serialize)]
 struct Surroundings {
@@ -88,17 +67,11 @@ pub(crate) fn run(args: &SelftestArgs, quiet: &Quiet) -> anyhow::Result<ExitCode
     let mut model = Model::load(&args.model, quiet)?;
     let frames = answers(&mut model)?;
     let finite = all_finite(&frames);
-    let digest = model.digest.to_string();
-    let golden = golden.map(|golden| {
-        let max_difference = difference(&golden.frames, &frames);
-        let same_model = golden.model == digest;
-        let ok = same_model && max_difference.is_some_and(|d| d <= TOLERANCE);
-        Comparison { same_model, max_difference, tolerance: TOLERANCE, ok }
-    });
+    let golden = golden.map(|golden| Comparison::of(&golden, &model.digest, &frames));
     let passed = finite && golden.as_ref().is_none_or(|g| g.ok);
     let answer = Answer {
         version: 1,
-        model: digest,
+        model: model.digest.to_string(),
         name: model.card.name.clone(),
         arch: std::env::consts::ARCH,
         runtime: ort::info(),
@@ -122,30 +95,34 @@ pub(crate) fn write_golden(args: &GoldenArgs, quiet: &Quiet) -> anyhow::Result<E
         crate::drive::talk("the model answers with numbers that are not finite: no golden file");
         return Ok(ExitCode::from(10));
     }
-    let golden = Golden {
-        api_version: "pitlane.dev/v1".into(),
-        kind: "GoldenFrames".into(),
-        model: model.digest.to_string(),
-        frames,
-    };
+    let golden = GoldenFrames::new(model.digest, args.tolerance, frames);
     let mut text = serde_json::to_vec_pretty(&golden)?;
     text.push(b'\n');
     write_whole(&args.out, &text)?;
     Ok(ExitCode::SUCCESS)
 }
 
-fn read_golden(path: &Path) -> anyhow::Result<Golden> {
+/// Before the wheel is taken: the model on this machine answers as it did where it was released.
+/// Gives what to tell people, or why it must not drive.
+pub(crate) fn reproduces(model: &mut Model, file: &Path) -> anyhow::Result<Result<String, String>> {
+    let golden = read_golden(file)?;
+    let frames = answers(model)?;
+    let found = Comparison::of(&golden, &model.digest, &frames);
+    let far = found.max_difference.map_or_else(|| "not comparable".into(), |d| format!("{d:.2e}"));
+    if found.ok {
+        let frames = frames.len();
+        return Ok(Ok(format!("{frames} golden frames reproduced, furthest off {far}")));
+    }
+    let why = match found.same_model {
+        true => format!("the answers differ by {far}, at most {} is allowed", found.tolerance),
+        false => format!("the golden frames are of model {}", golden.model),
+    };
+    Ok(Err(format!("this machine does not reproduce the golden frames: {why}")))
+}
+
+fn read_golden(path: &Path) -> anyhow::Result<GoldenFrames> {
     let bytes = read_capped(path, MAX_GOLDEN)?;
-    let golden: Golden = serde_json::from_slice(&bytes)
-        .with_context(|| format!("{}: not a golden file", path.display()))?;
-    ensure!(
-        golden.api_version == "pitlane.dev/v1" && golden.kind == "GoldenFrames",
-        "{}: want pitlane.dev/v1 GoldenFrames, got {} {}",
-        path.display(),
-        golden.api_version,
-        golden.kind
-    );
-    Ok(golden)
+    GoldenFrames::read(&bytes).with_context(|| path.display().to_string())
 }
 
 /// The fixed frames: black, white, and noise that every machine makes the same.
@@ -185,28 +162,6 @@ fn all_finite(frames: &[Frame]) -> bool {
     values.all(Option::is_some)
 }
 
-/// The largest difference; none when the two do not speak of the same frames and outputs.
-fn difference(golden: &[Frame], got: &[Frame]) -> Option<f64> {
-    if golden.len() != got.len() {
-        return None;
-    }
-    let mut most = 0.0_f64;
-    for (golden, got) in golden.iter().zip(got) {
-        if golden.name != got.name || golden.outputs.len() != got.outputs.len() {
-            return None;
-        }
-        for (golden, got) in golden.outputs.iter().zip(&got.outputs) {
-            if golden.name != got.name || golden.values.len() != got.values.len() {
-                return None;
-            }
-            for (a, b) in golden.values.iter().zip(&got.values) {
-                most = most.max((f64::from((*a)?) - f64::from((*b)?)).abs());
-            }
-        }
-    }
-    Some(most)
-}
-
 fn surroundings() -> Surroundings {
     let count = |path: &str| std::fs::read_dir(path).ok().map(Iterator::flatten);
     let is_socket = |path: std::path::PathBuf| {
@@ -221,22 +176,6 @@ fn surroundings() -> Surroundings {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn frames(value: Option<f32>) -> Vec<Frame> {
-        vec![Frame {
-            name: "black".into(),
-            outputs: vec![Output { name: "a".into(), values: vec![Some(1.0), value] }],
-        }]
-    }
-
-    #[test]
-    fn differences() {
-        let most = difference(&frames(Some(0.5)), &frames(Some(0.25)));
-        assert!(most.is_some_and(|d| (d - 0.25).abs() < 1e-9), "{most:?}");
-        assert_eq!(difference(&frames(Some(0.5)), &frames(None)), None);
-        assert_eq!(difference(&frames(Some(0.5)), &[]), None);
-        assert!(!all_finite(&frames(None)));
-    }
 
     #[test]
     fn the_noise_is_the_same_for_ever() {

@@ -9,6 +9,8 @@ use anyhow::Context as _;
 use jiff::Timestamp;
 use pitlane_release::{
     Counter, Digest, ModelCard, Platform,
+    facts::{AttestedModel, MODEL},
+    golden::{GOLDEN, GoldenFrames},
     lap::{Drive, LAP, Lap, Resource, TestResult},
     provenance::{
         BUILD_TYPE, BuildDefinition, Builder, ExternalParameters, ImageParameters,
@@ -176,6 +178,16 @@ impl Facts<'_> {
             drives,
         };
         Ok(Statement::new(LAP, self.subjects(), predicate))
+    }
+
+    /// What was found in the model, and its card.
+    pub fn model(&self, card: ModelCard, facts: ModelFacts) -> Statement<AttestedModel> {
+        Statement::new(MODEL, self.subjects(), AttestedModel { facts, card })
+    }
+
+    /// The answers that cars have to reproduce.
+    pub fn golden(&self, golden: &GoldenFrames) -> Statement<GoldenFrames> {
+        Statement::new(GOLDEN, self.subjects(), golden.clone())
     }
 
     /// The SBOM of one platform's image; it speaks of that manifest alone.

@@ -244,11 +244,22 @@ pub enum Attest {
     Sbom,
     /// An OpenSSF model signature of the model and its card.
     ModelSignature,
+    /// What the step `model` found, and the card: for policies with a contract of their own.
+    Model,
+    /// The candidate's answers to fixed frames, which cars reproduce; answered in the step `prove`.
+    Golden,
 }
 
 impl Attest {
     fn all() -> Vec<Self> {
-        vec![Self::Provenance, Self::Laps, Self::Sbom, Self::ModelSignature]
+        vec![
+            Self::Provenance,
+            Self::Laps,
+            Self::Sbom,
+            Self::ModelSignature,
+            Self::Model,
+            Self::Golden,
+        ]
     }
 }
 

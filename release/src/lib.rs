@@ -6,7 +6,8 @@
 //!
 //! # Modules
 //! - names: [`digest`], [`reference`](mod@reference), [`source`], [`platform`], [`counter`]
-//! - formats: [`oci`], [`model`], [`statement`], [`lap`], [`provenance`], [`yaml`]
+//! - formats: [`oci`], [`model`], [`facts`], [`golden`], [`statement`], [`lap`], [`provenance`],
+//!   [`yaml`]
 //! - signatures (feature `crypto`): [`key`], [`bundle`], [`simple`], [`sigstore`], [`matcher`]
 //! - admission (feature `crypto`): [`policy`], [`evidence`], [`admit`](mod@admit), [`refusal`],
 //!   [`Check`], [`vsa`]
@@ -20,6 +21,8 @@ mod check;
 pub mod counter;
 pub mod digest;
 pub mod evidence;
+pub mod facts;
+pub mod golden;
 #[cfg(feature = "crypto")]
 pub mod key;
 pub mod lap;

@@ -59,6 +59,10 @@ pub enum Refusal {
     LapFailed(String),
     /// The model in the image is not the one that was released.
     ModelMismatch,
+    /// The model does not keep the car's contract.
+    ModelContract(String),
+    /// The golden frames do not suffice.
+    GoldenFrames(String),
     /// The provenance does not fit.
     WrongProvenance(String),
 }
@@ -105,11 +109,15 @@ impl Refusal {
             Self::NoEvidence(what) => match what.as_bytes() {
                 b"lap" => "no-lap",
                 b"provenance" => "no-provenance",
+                b"model contract" => "no-model-contract",
+                b"golden frames" => "no-golden-frames",
                 _ => "no-attestation",
             },
             Self::LapOfAnotherImage => "lap-of-another-image",
             Self::LapFailed(_) => "lap-failed",
             Self::ModelMismatch => "model-mismatch",
+            Self::ModelContract(_) => "model-contract",
+            Self::GoldenFrames(_) => "golden-frames",
             Self::WrongProvenance(_) => "wrong-provenance",
         }
     }
@@ -141,11 +149,23 @@ impl Refusal {
             Self::WrongWorkflow(_) => {
                 "release by the workflow that `drive.workflow` names, or add yours, if you trust it"
             }
-            Self::NoEvidence(_) | Self::LapFailed(_) => {
+            Self::NoEvidence(what) => match what.as_bytes() {
+                b"model contract" | b"golden frames" => {
+                    "let `sign.attest` of the pipeline file name `model` and `golden`, and release again"
+                }
+                _ => "let the pipeline prove the release in the twin as the policy asks",
+            },
+            Self::LapFailed(_) => {
                 "let the pipeline prove the release in the twin as the policy asks"
             }
             Self::LapOfAnotherImage => "prove this very image; laps cannot be lent",
             Self::ModelMismatch => "release again; base, runtime and model must be one build",
+            Self::ModelContract(_) => {
+                "train a model that this car can run, or widen `drive.model`, if it can"
+            }
+            Self::GoldenFrames(_) => {
+                "release again with the frames and the tolerance that `drive.golden` asks for"
+            }
             Self::WrongProvenance(_) => "add the builder to `drive.provenance`, if you trust it",
         }
     }
@@ -183,6 +203,8 @@ impl fmt::Display for Refusal {
             Self::LapOfAnotherImage => f.write_str("its lap was driven by another image"),
             Self::LapFailed(why) => write!(f, "its laps do not suffice: {why}"),
             Self::ModelMismatch => f.write_str("the model in the image is not the released one"),
+            Self::ModelContract(why) => write!(f, "its model is not one for this car: {why}"),
+            Self::GoldenFrames(why) => write!(f, "its golden frames do not suffice: {why}"),
             Self::WrongProvenance(why) => write!(f, "its provenance does not fit: {why}"),
         }
     }

@@ -58,6 +58,16 @@ fn the_answers_are_reproduced_or_refused() {
         let (code, answer, _) = test("tiny.onnx");
         assert_eq!(code, Some(want), "{answer}");
     }
+    // Nothing is driven, and nobody connected to, on a machine that answers otherwise.
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    listener.set_nonblocking(true).unwrap();
+    let mut drive = command("drive", "tiny.onnx");
+    drive.arg("--sim").arg(listener.local_addr().unwrap().to_string());
+    let drive = drive.arg("--golden").arg(&golden).output().unwrap();
+    let said = String::from_utf8_lossy(&drive.stderr);
+    assert_eq!(drive.status.code(), Some(10), "{said}");
+    assert!(said.contains("does not reproduce the golden frames"), "{said}");
+    assert!(listener.accept().is_err(), "it connected");
     for bad in ["{}", "", "[1]"] {
         fs::write(&golden, bad).unwrap();
         assert_eq!(test("tiny.onnx").0, Some(1), "{bad}");

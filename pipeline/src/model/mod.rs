@@ -21,15 +21,12 @@ mod refusal;
 mod tests;
 mod wire;
 
-use std::collections::BTreeMap;
-
 use bytes::Bytes;
 use pitlane_release::{Digest, ModelCard};
 use prost::Message as _;
-use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
 
 pub use contract::Contract;
+pub use pitlane_release::facts::{ModelFacts, TensorFacts};
 pub use refusal::ModelRefusal;
 use refusal::shown;
 
@@ -39,42 +36,6 @@ const IR_VERSION_MIN: i64 = 3;
 const MAX_METADATA: usize = 64 * 1024;
 /// How a Git LFS pointer begins (Git LFS specification, "The Pointer").
 const LFS_POINTER: &[u8] = b"version https://git-lfs.github.com/spec/";
-
-/// What was found in a model that passed; goes into the provenance and the SBOM.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct ModelFacts {
-    /// The digest of the file.
-    pub digest: Digest,
-    /// Its size.
-    pub bytes: u64,
-    /// Version of the file format.
-    pub ir_version: i64,
-    /// Version of the standard operator set.
-    pub opset: i64,
-    /// How often each operator is used.
-    pub operators: BTreeMap<String, u64>,
-    /// Elements of all weights.
-    pub parameters: u64,
-    /// What is fed in.
-    pub inputs: Vec<TensorFacts>,
-    /// What comes out.
-    pub outputs: Vec<TensorFacts>,
-    /// The program that wrote the file, by its own account.
-    pub producer: String,
-}
-
-/// A named tensor at the edge of the network.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct TensorFacts {
-    /// The name in the file.
-    pub name: String,
-    /// The element type.
-    pub element: String,
-    /// The shape, with 1 for a batch that the file leaves open.
-    pub shape: Vec<u32>,
-}
 
 /// Inspects the bytes of a model against its card and the operator's contract.
 ///

@@ -16,7 +16,7 @@ use super::scenario::Run;
 use super::{Failure, Files, Prove, ProveError, RunProof, evidence, twin_root};
 
 /// The runtime in the image.
-const CAR: &str = "/usr/bin/pitlane-car";
+pub(super) const CAR: &str = "/usr/bin/pitlane-car";
 /// The twin's socket, by the same name in both jails.
 const SOCKET: &str = "unix:/run/sim.sock";
 /// How long the twin waits for the runtime: loading a large model on a busy machine (seconds).
@@ -145,16 +145,7 @@ async fn start_twin(
 }
 
 async fn start_car(prove: &Prove<'_>, sock: &Path) -> Result<Confined, ProveError> {
-    // The candidate's user has to enter what we may have unpacked for ourselves alone.
-    fs::set_permissions(prove.rootfs, fs::Permissions::from_mode(0o755))
-        .map_err(file(prove.rootfs, "opened for the candidate"))?;
-    // Images need not have these two places; the rest of the root stays as it is.
-    for dir in ["run", "tmp"] {
-        let dir = prove.rootfs.join(dir);
-        if fs::symlink_metadata(&dir).is_err() {
-            fs::create_dir(&dir).map_err(file(&dir, "made"))?;
-        }
-    }
+    open_root(prove.rootfs)?;
     let command = [CAR, "drive", "--model", prove.model, "--sim", SOCKET, "--lock-step"];
     let binds = vec![(sock.to_owned(), "/run", false)];
     let (jail, root, limits) = (&*prove.jail, prove.rootfs, prove.limits);
@@ -162,6 +153,21 @@ async fn start_car(prove: &Prove<'_>, sock: &Path) -> Result<Confined, ProveErro
     let mut car = Confined::start(Cell { jail, root, binds, limits, command }).await?;
     car.ignore_output();
     Ok(car)
+}
+
+/// Makes the candidate's root ready for a jail.
+pub(super) fn open_root(rootfs: &Path) -> Result<(), ProveError> {
+    // The candidate's user has to enter what we may have unpacked for ourselves alone.
+    fs::set_permissions(rootfs, fs::Permissions::from_mode(0o755))
+        .map_err(file(rootfs, "opened for the candidate"))?;
+    // Images need not have these two places; the rest of the root stays as it is.
+    for dir in ["run", "tmp"] {
+        let dir = rootfs.join(dir);
+        if fs::symlink_metadata(&dir).is_err() {
+            fs::create_dir(&dir).map_err(file(&dir, "made"))?;
+        }
+    }
+    Ok(())
 }
 
 /// Takes the twin's files to the evidence and reads the report.
@@ -214,7 +220,7 @@ fn ended(status: Option<ExitStatus>, said: &str) -> Shortfall {
 }
 
 /// How a jailed program ended; the jail passes signals on as 128 plus their number.
-fn described(status: Option<ExitStatus>) -> String {
+pub(super) fn described(status: Option<ExitStatus>) -> String {
     match status.and_then(|status| status.code()) {
         None => "killed".into(),
         Some(124) => "killed after its wall time".into(),
@@ -224,7 +230,7 @@ fn described(status: Option<ExitStatus>) -> String {
     }
 }
 
-fn last_words(said: &str) -> String {
+pub(super) fn last_words(said: &str) -> String {
     let said = said.trim();
     if said.is_empty() {
         return "it said nothing".into();
@@ -233,7 +239,7 @@ fn last_words(said: &str) -> String {
     said.chars().skip(skip).collect()
 }
 
-fn file(path: &Path, what: &'static str) -> impl FnOnce(io::Error) -> ProveError {
+pub(super) fn file(path: &Path, what: &'static str) -> impl FnOnce(io::Error) -> ProveError {
     let path = path.to_owned();
     move |source| ProveError::File { path, what, source }
 }

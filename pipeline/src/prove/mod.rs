@@ -8,12 +8,13 @@
 //! # Modules
 //! - the operator's word: [`Scenario`], [`Limits`]; the answer: [`Proof`]
 //! - deciding, without I/O: [`judge`] on a [`LapReport`]
-//! - acting: `drive` (one run), `confined` (a jailed child), `evidence` (what it left behind),
+//! - acting: `drive` (one run), `golden` (answers to fixed frames), `confined` (a jailed child), `evidence` (what it left behind),
 //!   `twin_root`, and [`jail`], the entry point that jailed children start in
 
 mod confined;
 mod drive;
 mod evidence;
+mod golden;
 pub mod jail;
 mod report;
 mod scenario;
@@ -21,7 +22,7 @@ mod twin_root;
 
 use std::path::{Path, PathBuf};
 
-use pitlane_release::Digest;
+use pitlane_release::{Digest, golden::GoldenFrames};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -41,6 +42,8 @@ pub struct Prove<'a> {
     pub scenario: &'a Scenario,
     /// What it may use.
     pub limits: &'a Limits,
+    /// Whether the candidate also answers the golden frames.
+    pub golden: bool,
     /// The binary `pitlane-twin`.
     pub twin: PathBuf,
     /// The binary with the subcommand `jail`: this one (`std::env::current_exe`).
@@ -57,6 +60,12 @@ pub struct Proof {
     pub runs: Vec<RunProof>,
     /// Whether every run of the scenario was driven and counts.
     pub passed: bool,
+    /// The candidate's answers to the golden frames, where they were asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub golden: Option<GoldenFrames>,
+    /// Why there are none, though they were asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub golden_failure: Option<Failure>,
 }
 
 /// What came of one run.
@@ -159,8 +168,15 @@ pub async fn prove(prove: &Prove<'_>) -> Result<Proof, ProveError> {
         let failed = driven.failure.is_some();
         runs.push(driven);
         if failed {
-            return Ok(Proof { runs, passed: false });
+            return Ok(Proof { runs, passed: false, golden: None, golden_failure: None });
         }
     }
-    Ok(Proof { runs, passed: true })
+    if !prove.golden {
+        return Ok(Proof { runs, passed: true, golden: None, golden_failure: None });
+    }
+    let (golden, golden_failure) = match golden::answers(prove).await? {
+        Ok(golden) => (Some(golden), None),
+        Err(failure) => (None, Some(failure)),
+    };
+    Ok(Proof { runs, passed: golden.is_some(), golden, golden_failure })
 }

@@ -174,7 +174,8 @@ mod tests {
     fn passed() -> (Run, Scenario, LapReport) {
         let run: Run =
             serde_json::from_str(r#"{"track":"oval","seed":7,"light":"noon","laps":2}"#).unwrap();
-        let scenario = Scenario { runs: vec![run.clone()], max_abs_cte_m: Some(0.5) };
+        let scenario =
+            Scenario { runs: vec![run.clone()], max_abs_cte_m: Some(0.5), golden_tolerance: 1e-4 };
         let report = serde_json::json!({
             "version": 1, "track": "oval", "trackDigest": Digest::of("x"), "seed": 7,
             "light": "noon", "start": 0.0, "lockStep": true, "lapsWanted": 2, "laps": 2,

@@ -20,6 +20,14 @@ pub struct Scenario {
     /// Largest distance from the centre of the road, in metres; without it, the road's edge.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_abs_cte_m: Option<f64>,
+    /// How far a car's own answers may be from the golden ones (`sign.attest: golden`). 0.0001
+    /// by default, which other processors keep; half-precision inference needs more.
+    #[serde(default = "golden_tolerance")]
+    pub golden_tolerance: f64,
+}
+
+const fn golden_tolerance() -> f64 {
+    1e-4
 }
 
 /// One run in the twin.
@@ -103,6 +111,9 @@ impl Scenario {
         if self.max_abs_cte_m.is_some_and(|limit| !limit.is_finite() || limit <= 0.0) {
             return refuse("maxAbsCteM", "want a distance above 0".into());
         }
+        if !(self.golden_tolerance > 0.0 && self.golden_tolerance <= 1.0) {
+            return refuse("goldenTolerance", "want a number above 0 and up to 1".into());
+        }
         for (index, run) in self.runs.iter().enumerate() {
             let at = |field: &str| format!("runs[{index}].{field}");
             for (field, name) in [("track", Some(&run.track)), ("light", run.light.as_ref())] {
@@ -160,6 +171,7 @@ mod tests {
             (r#""laps": 3"#, r#""maxSeconds": 0"#, "runs[0].maxSeconds"),
             (r#""laps": 3"#, r#""maxSeconds": 1e9"#, "runs[0].maxSeconds"),
             (r#"{"runs""#, r#"{"maxAbsCteM": -1, "runs""#, "maxAbsCteM"),
+            (r#"{"runs""#, r#"{"goldenTolerance": 0, "runs""#, "goldenTolerance"),
         ] {
             let text = GOOD.replacen(from, to, 1);
             assert_ne!(text, GOOD, "{from}");

@@ -10,6 +10,7 @@ use super::{Context, failed};
 use crate::{
     assemble::{self, Assembled, Inputs, layer::read_whole},
     checkout::{self, Checkout},
+    config::Attest,
     lane::{Step, StepError},
     model::{self, ModelFacts},
     prove::{Prove, prove},
@@ -103,6 +104,7 @@ impl Context<'_> {
             model: "/models/pilot.onnx",
             scenario,
             limits: &spec.limits,
+            golden: spec.sign.attest.contains(&Attest::Golden),
             twin: self.lane.tools.twin.clone(),
             jail: self.lane.tools.jail.clone(),
             evidence_dir: &evidence_dir,
@@ -112,9 +114,14 @@ impl Context<'_> {
         let _ = std::fs::remove_dir_all(&rootfs);
         let proof = proof.map_err(|error| fail(error.into()))?;
         let failure = proof.runs.iter().find_map(|run| run.failure.as_ref());
+        let failure = failure.or(proof.golden_failure.as_ref());
         if let Some(failure) = failure.filter(|_| !proof.passed) {
             let hint = "look at the plot and the trace, retrain, and push a new tag";
             return Err(StepError::new(&failure.code, &failure.message, hint).refusal());
+        }
+        if let Some(golden) = proof.golden.as_ref().filter(|one| one.model != assembled.model) {
+            let why = anyhow::anyhow!("{} answered the golden frames", golden.model);
+            return Err(fail(why.context(format!("the candidate's model is {}", assembled.model))));
         }
         serde_json::to_value(&proof).map_err(|error| fail(error.into()))
     }

@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 use futures_util::future::try_join_all;
 use pitlane_release::{
     Digest, ModelCard,
+    facts::MODEL,
+    golden::GOLDEN,
     lap::LAP,
     oci::Descriptor,
     provenance::PROVENANCE,
@@ -93,9 +95,21 @@ impl Context<'_> {
             let signer = self.ready.lap_signer();
             let seal = || signer.seal(&facts.lap(proof, platform)?);
             let bundle = self.once("lap.json", signer, seal)?;
-            sealed.push(Evidence { kind: LAP, bundle, subjects: platforms });
+            sealed.push(Evidence { kind: LAP, bundle, subjects: platforms.clone() });
+        }
+        if let Some(golden) = proof.and_then(|proof| proof.golden.as_ref())
+            && wanted.contains(&Attest::Golden)
+        {
+            let bundle = self.once("golden.json", signer, || signer.seal(&facts.golden(golden)))?;
+            sealed.push(Evidence { kind: GOLDEN, bundle, subjects: platforms.clone() });
         }
         let card = || ModelCard::parse(&facts.checkout.card);
+        if wanted.contains(&Attest::Model) {
+            let (card, model): (ModelCard, ModelFacts) = (card()?, self.output(Step::Model)?);
+            let seal = || signer.seal(&facts.model(card.clone(), model.clone()));
+            let bundle = self.once("model.json", signer, seal)?;
+            sealed.push(Evidence { kind: MODEL, bundle, subjects: platforms.clone() });
+        }
         if wanted.contains(&Attest::Sbom) {
             let (card, model): (ModelCard, ModelFacts) = (card()?, self.output(Step::Model)?);
             for (platform, image) in &assembled.images {

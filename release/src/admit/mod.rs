@@ -13,6 +13,7 @@
 mod content;
 mod laps;
 mod legacy;
+mod model;
 mod open;
 mod origin;
 mod signature;
@@ -24,6 +25,7 @@ mod tests;
 use crate::{
     Counter, Digest, PinnedImage, Platform,
     evidence::{Evidence, Question},
+    golden::GoldenFrames,
     oci::{ImageConfig, ImageManifest},
     policy::{DriveRules, Mode, Policy},
     refusal::Refusal,
@@ -45,6 +47,7 @@ pub struct Verified {
     release: Option<Release>,
     statement: Option<Digest>,
     authority: String,
+    golden: Option<GoldenFrames>,
 }
 
 impl Verified {
@@ -86,6 +89,11 @@ impl Verified {
     /// Digest of the bundle that holds the statement.
     pub const fn statement(&self) -> Option<&Digest> {
         self.statement.as_ref()
+    }
+
+    /// The answers that this machine must reproduce before it drives, when the policy asks for them.
+    pub const fn golden(&self) -> Option<&GoldenFrames> {
+        self.golden.as_ref()
     }
 
     /// Who vouched.
@@ -218,14 +226,13 @@ fn judge(
     let case = Case { policy, rules, question, signed: &signed, evidence };
     laps::check(&case, notes)?;
     origin::provenance(&case, notes)?;
+    model::contract(&case, notes)?;
+    let golden = model::golden(&case, notes)?;
     laps::further(&case, notes)?;
     let authority = signed.authority.to_owned();
-    Ok(content.verified(
-        evidence,
-        question.platform,
-        Some((signed.statement, signed.bundle)),
-        authority,
-    ))
+    let signed = Some((signed.statement, signed.bundle));
+    let verified = content.verified(evidence, question.platform, signed, authority);
+    Ok(Verified { golden, ..verified })
 }
 
 impl content::Content {
@@ -249,6 +256,7 @@ impl content::Content {
             release,
             statement,
             authority,
+            golden: None,
         }
     }
 }

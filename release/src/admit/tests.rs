@@ -12,6 +12,8 @@ use super::*;
 use crate::{
     Floor, ImageRef,
     bundle::seal,
+    facts::MODEL,
+    golden::GOLDEN,
     key::PublicKey,
     lap::LAP,
     oci::{Descriptor, INDEX, LAYER_TAR, MANIFEST, PlatformSpec},
@@ -65,6 +67,8 @@ struct World {
     index: Vec<u8>,
     lap: Value,
     provenance: Value,
+    model: Value,
+    golden: Value,
     release: Value,
 }
 
@@ -107,6 +111,19 @@ impl World {
             "runDetails": {"builder": {"id": "https://lab.example/pitlane"},
                 "metadata": {"invocationId": "1", "startedOn": "2026-01-01T00:00:00Z",
                     "finishedOn": "2026-01-01T00:00:01Z"}}});
+        let facts = json!({"digest": model, "bytes": 900, "irVersion": 8, "opset": 13,
+            "operators": {"Conv": 3, "Gemm": 2}, "parameters": 90,
+            "inputs": [{"name": "image", "element": "float32", "shape": [1, 120, 160, 3]}],
+            "outputs": [{"name": "steering", "element": "float32", "shape": [1, 1]}],
+            "producer": "torch 2"});
+        let card = json!({"apiVersion": "pitlane.dev/v1", "kind": "ModelCard", "name": "pilot",
+            "pilot": "linear", "input": {"shape": [1, 120, 160, 3], "layout": "NHWC",
+                "channels": "RGB", "scale": 0.004},
+            "outputs": [{"name": "steering", "meaning": "steering"},
+                {"name": "throttle", "meaning": "throttle"}], "license": "MIT"});
+        let golden = json!({"apiVersion": "pitlane.dev/v1", "kind": "GoldenFrames",
+            "model": model, "tolerance": 0.0001,
+            "frames": [{"name": "black", "outputs": [{"name": "steering", "values": [0.25]}]}]});
         let release = json!({"carKind": "donkeycar", "source": {"repository": "team/car",
             "tag": "v1", "commit": "1".repeat(40)}, "counter": 7,
             "pipeline": Digest::of("p"), "model": {"digest": model,
@@ -133,6 +150,15 @@ drive:
   minimumCounter: 2
   laps: { tracks: [oval], minLaps: 3, maxAbsCteM: 0.4 }
   provenance: { builders: [https://lab.example/pitlane] }
+  model:
+    pilots: [linear]
+    inputShapes: [[1, 120, 160, 3]]
+    opsetMax: 13
+    operators: [Conv, Gemm]
+    maxBytes: 900
+    maxParameters: 90
+    licenses: [MIT]
+  golden: { frames: [black], maxTolerance: 0.0001 }
 "
             .into(),
             configs,
@@ -140,6 +166,8 @@ drive:
             index,
             lap,
             provenance,
+            model: json!({ "facts": facts, "card": card }),
+            golden,
             release,
         }
     }
@@ -154,7 +182,12 @@ drive:
         let about = self.about();
         let mut release = self.release.clone();
         let mut named = BTreeMap::new();
-        for (kind, predicate) in [(LAP, &self.lap), (PROVENANCE, &self.provenance)] {
+        for (kind, predicate) in [
+            (LAP, &self.lap),
+            (PROVENANCE, &self.provenance),
+            (MODEL, &self.model),
+            (GOLDEN, &self.golden),
+        ] {
             let signer = self.laps_by.as_ref().filter(|_| kind == LAP).unwrap_or(&self.ours);
             let bundle = signer.bundle(&statement(kind, &about[1..], predicate.clone()));
             let digest = Digest::of(&bundle);
@@ -212,7 +245,7 @@ fn a_good_release_is_admitted_on_both_platforms() {
         assert_eq!(
             names.join(" "),
             "policy digest statement source kind platform counter time manifest config model lap \
-             provenance"
+             provenance model contract golden frames"
         );
     }
 }
@@ -279,6 +312,25 @@ fn releases_that_say_the_wrong_thing() {
             parameters["surprise"] = 1.into();
         }),
         ("altered-statement", |w| w.release["surprise"] = 1.into()),
+        ("model-contract", |w| w.model["facts"]["digest"] = json!(Digest::of("x"))),
+        ("model-contract", |w| w.model["facts"]["bytes"] = 901.into()),
+        ("model-contract", |w| w.model["facts"]["parameters"] = 91.into()),
+        ("model-contract", |w| w.model["facts"]["opset"] = 14.into()),
+        ("model-contract", |w| w.model["facts"]["operators"]["Loop"] = 1.into()),
+        ("model-contract", |w| w.model["card"]["input"]["shape"] = json!([1, 66, 200, 3])),
+        ("model-contract", |w| w.model["card"]["license"] = Value::Null),
+        ("model-contract", |w| w.model["card"]["license"] = "GPL-3.0-only".into()),
+        ("altered-statement", |w| w.model["card"]["pilot"] = "rnn".into()),
+        ("altered-statement", |w| w.model["surprise"] = 1.into()),
+        ("golden-frames", |w| w.golden["model"] = json!(Digest::of("x"))),
+        ("golden-frames", |w| w.golden["tolerance"] = 0.01.into()),
+        ("golden-frames", |w| w.golden["tolerance"] = 0.into()),
+        ("golden-frames", |w| w.golden["frames"][0]["name"] = "white".into()),
+        ("golden-frames", |w| w.golden["frames"] = json!([])),
+        ("golden-frames", |w| {
+            w.golden["frames"][0]["outputs"][0]["values"] = json!([null]);
+        }),
+        ("altered-statement", |w| w.golden["surprise"] = 1.into()),
     ];
     for (number, (want, edit)) in table.iter().enumerate() {
         let mut world = World::new();
@@ -343,6 +395,12 @@ fn evidence_that_was_tampered_with() {
             }
         }
     }
+    fn without(evidence: &mut Evidence, kind: &str) {
+        evidence.named.retain(|_, named| {
+            let bundle = crate::bundle::Bundle::parse(named).unwrap();
+            !String::from_utf8_lossy(bundle.untrusted_payload()).contains(kind)
+        });
+    }
     let table: &[(&str, Edit)] = &[
         ("unsigned", |_, e| e.statements.clear()),
         ("unsigned", |_, e| e.statements = vec![b"junk".to_vec(); 9]),
@@ -355,6 +413,10 @@ fn evidence_that_was_tampered_with() {
         ("altered-config", |_, e| e.config.as_mut().unwrap().push(b' ')),
         ("altered-config", |_, e| e.config = None),
         ("no-lap", |_, e| e.named.clear()),
+        ("no-model-contract", |_, e| without(e, MODEL)),
+        ("no-golden-frames", |_, e| without(e, GOLDEN)),
+        ("altered-evidence", |_, e| replace_named(e, GOLDEN, &|bytes| [bytes, b" "].concat())),
+        ("altered-evidence", |_, e| replace_named(e, MODEL, &|bytes| [bytes, b" "].concat())),
         ("altered-evidence", |_, e| {
             replace_named(e, LAP, &|bytes| [bytes, b" "].concat());
         }),

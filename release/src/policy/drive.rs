@@ -4,7 +4,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::{PolicyError, wire::AuthorityFile};
-use crate::{CarKind, Platform, RepoName};
+use crate::{CarKind, Platform, RepoName, model::Pilot};
 
 /// The rules of the `drive:` section. Where it is present, only releases with a release
 /// statement are admitted.
@@ -31,6 +31,12 @@ pub struct DriveRules {
     /// Provenance that must be there.
     #[serde(default, deserialize_with = "super::given::value")]
     pub provenance: Option<ProvenanceRules>,
+    /// The contract that the model must keep, by the pipeline's signed word.
+    #[serde(default, deserialize_with = "super::given::value")]
+    pub model: Option<ModelRules>,
+    /// Golden frames that must be there, for the car's own hardware to reproduce.
+    #[serde(default, deserialize_with = "super::given::value")]
+    pub golden: Option<GoldenRules>,
     /// The CI run that must have signed; only with `keyless` authorities.
     #[serde(default, deserialize_with = "super::given::value")]
     pub workflow: Option<WorkflowRules>,
@@ -108,6 +114,45 @@ pub struct ProvenanceRules {
     pub sources: Option<Vec<String>>,
 }
 
+/// What the car asks of the model: its own contract, beside the pipeline's.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct ModelRules {
+    /// Kinds of pilot that the car can obey; any when absent.
+    #[serde(default, deserialize_with = "super::given::value")]
+    pub pilots: Option<Vec<Pilot>>,
+    /// Shapes of the input that the car can feed, batch first; any when absent.
+    #[serde(default, deserialize_with = "super::given::value")]
+    pub input_shapes: Option<Vec<[u32; 4]>>,
+    /// Newest standard operator set that the car's library runs.
+    #[serde(default, deserialize_with = "super::given::value")]
+    pub opset_max: Option<i64>,
+    /// Operators that may be used; any when absent.
+    #[serde(default, deserialize_with = "super::given::value")]
+    pub operators: Option<Vec<String>>,
+    /// Largest file, in bytes.
+    #[serde(default, deserialize_with = "super::given::value")]
+    pub max_bytes: Option<u64>,
+    /// Most weights.
+    #[serde(default, deserialize_with = "super::given::value")]
+    pub max_parameters: Option<u64>,
+    /// SPDX expressions that the card's licence may be; any, or none, when absent.
+    #[serde(default, deserialize_with = "super::given::value")]
+    pub licenses: Option<Vec<String>>,
+}
+
+/// What must be there to compare the car's own answers with.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct GoldenRules {
+    /// Frames that must be among them; any when absent.
+    #[serde(default, deserialize_with = "super::given::value")]
+    pub frames: Option<Vec<String>>,
+    /// Largest tolerance that a release may ask for; the release's own when absent.
+    #[serde(default, deserialize_with = "super::given::value")]
+    pub max_tolerance: Option<f64>,
+}
+
 impl DriveRules {
     pub(super) fn check(&self) -> Result<(), PolicyError> {
         let fail = |field: &str, why: &str| {
@@ -131,6 +176,7 @@ impl DriveRules {
         if self.workflow.as_ref().is_some_and(|workflow| workflow.repositories.is_empty()) {
             return fail("drive.workflow.repositories", "it is empty; name a repository's URL");
         }
+        self.check_model()?;
         let Some(laps) = &self.laps else { return Ok(()) };
         if laps.min_laps == 0 {
             return fail("drive.laps.minLaps", "0 asks for nothing; leave `laps` out instead");
@@ -144,6 +190,35 @@ impl DriveRules {
         ] {
             if limit.is_some_and(|limit| limit.is_nan() || limit <= 0.0) {
                 return fail(field, "want a distance in metres above 0");
+            }
+        }
+        Ok(())
+    }
+
+    fn check_model(&self) -> Result<(), PolicyError> {
+        let fail = |field: &str, why: &str| {
+            Err(PolicyError::Field { field: field.to_owned(), why: why.to_owned() })
+        };
+        let allow_any = "it is empty; leave it out to allow any";
+        if let Some(model) = &self.model {
+            let empty = |list: Option<bool>| list.unwrap_or(false);
+            for (field, empty) in [
+                ("drive.model.pilots", empty(model.pilots.as_ref().map(Vec::is_empty))),
+                ("drive.model.inputShapes", empty(model.input_shapes.as_ref().map(Vec::is_empty))),
+                ("drive.model.operators", empty(model.operators.as_ref().map(Vec::is_empty))),
+                ("drive.model.licenses", empty(model.licenses.as_ref().map(Vec::is_empty))),
+            ] {
+                if empty {
+                    return fail(field, allow_any);
+                }
+            }
+        }
+        if let Some(golden) = &self.golden {
+            if golden.frames.as_ref().is_some_and(Vec::is_empty) {
+                return fail("drive.golden.frames", allow_any);
+            }
+            if golden.max_tolerance.is_some_and(|limit| !(limit > 0.0 && limit <= 1.0)) {
+                return fail("drive.golden.maxTolerance", "want a number above 0 and up to 1");
             }
         }
         Ok(())

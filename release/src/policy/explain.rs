@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use super::{Authority, AuthorityRule, DriveRules, Formats, LapRules, Mode, Policy};
+use super::{Authority, AuthorityRule, DriveRules, Formats, LapRules, Mode, ModelRules, Policy};
 
 /// What the policy asks for, a line each.
 pub fn explain(policy: &Policy) -> Vec<String> {
@@ -124,9 +124,46 @@ fn drive(policy: &Policy, rules: &DriveRules, lines: &mut Vec<String>) {
         let from = from.unwrap_or_default();
         lines.push(format!("  - built by {who}{from}, of its own tag and commit"));
     }
+    if let Some(model) = &rules.model {
+        lines.push(format!("  - {}", contract(model)));
+    }
+    if let Some(golden) = &rules.golden {
+        let frames = golden.frames.as_ref().map(|list| format!(" to {}", list.join(" and ")));
+        let within = golden.max_tolerance.map(|limit| format!(", within {limit} or less"));
+        let (frames, within) = (frames.unwrap_or_default(), within.unwrap_or_default());
+        lines.push(format!(
+            "  - with golden answers{frames}, which the car's own hardware must reproduce{within}"
+        ));
+    }
     for kind in &rules.evidence {
         lines.push(format!("  - with evidence of type {kind}"));
     }
+}
+
+fn contract(model: &ModelRules) -> String {
+    let mut text = "with a model".to_owned();
+    if let Some(pilots) = &model.pilots {
+        let _ = write!(text, ", pilot {}", format!("{pilots:?}").to_lowercase());
+    }
+    if let Some(shapes) = &model.input_shapes {
+        let _ = write!(text, ", input {shapes:?}");
+    }
+    if let Some(opset) = model.opset_max {
+        let _ = write!(text, ", operator set up to {opset}");
+    }
+    if let Some(operators) = &model.operators {
+        let _ = write!(text, ", of operators {}", operators.join(", "));
+    }
+    if let Some(bytes) = model.max_bytes {
+        let _ = write!(text, ", at most {bytes} bytes");
+    }
+    if let Some(weights) = model.max_parameters {
+        let _ = write!(text, ", at most {weights} weights");
+    }
+    if let Some(licenses) = &model.licenses {
+        let _ = write!(text, ", licence {}", licenses.join(" or "));
+    }
+    text
 }
 
 fn laps(policy: &Policy, laps: &LapRules) -> String {

@@ -18,7 +18,9 @@ mod wire;
 pub(crate) mod tests;
 
 pub use authority::{Authority, AuthorityRule, Formats, KeyRule, KeylessRule};
-pub use drive::{DriveRules, LapRules, ProvenanceRules, SourceRule, WorkflowRules};
+pub use drive::{
+    DriveRules, GoldenRules, LapRules, ModelRules, ProvenanceRules, SourceRule, WorkflowRules,
+};
 pub use explain::explain;
 pub use glob::Glob;
 pub use lint::{Lint, lint};

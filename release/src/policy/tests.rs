@@ -76,6 +76,18 @@ fn what_is_not_understood_is_refused() {
         ("metadata:\n  name: demo", "metadata:\n  name: \"\"", "metadata.name"),
         ("  authorities:", "  mode: maybe\n  authorities:", "mode"),
         ("minLaps: 3", "minLaps: 0", "minLaps"),
+        ("  minimumCounter", "  model: { pilots: [] }\n  minimumCounter", "drive.model.pilots"),
+        ("  minimumCounter", "  model: { pilots: [rnn] }\n  minimumCounter", "rnn"),
+        (
+            "  minimumCounter",
+            "  model: { operators: [] }\n  minimumCounter",
+            "drive.model.operators",
+        ),
+        ("  minimumCounter", "  model: { maxBytes: }\n  minimumCounter", "without a value"),
+        ("  minimumCounter", "  golden: { frames: [] }\n  minimumCounter", "drive.golden.frames"),
+        ("  minimumCounter", "  golden: { maxTolerance: 0 }\n  minimumCounter", "maxTolerance"),
+        ("  minimumCounter", "  golden: { tolerance: 1 }\n  minimumCounter", "tolerance"),
+        ("  minimumCounter", "  golden:\n  minimumCounter", "without a value"),
         ("carKinds: [donkeycar]", "carKinds: []", "carKinds"),
         (
             "    - name: release\n",

@@ -18,6 +18,8 @@ use super::{
 
 /// Where the program writes its status, inside.
 pub const STATUS: &str = "/run/pitlane/status.json";
+/// Where the program finds the golden frames, inside.
+pub const GOLDEN: &str = "/run/pitlane/golden.json";
 /// Most bytes of /tmp and of /dev/shm: memory, so it counts.
 const SCRATCH: &str = "size=16m";
 /// The highest id that containers use (16 bits are what images can rely on; the last two mean
@@ -102,6 +104,8 @@ pub struct Places<'p> {
     pub root: &'p Path,
     /// The host directory shown as /run/pitlane.
     pub run: &'p Path,
+    /// Whether golden frames lie there, to be reproduced before it drives.
+    pub golden: bool,
 }
 
 /// A configuration and what it could not promise.
@@ -176,6 +180,9 @@ pub fn spec(
     args.extend(profile.args.iter().map(String::as_str));
     if profile.report_status {
         args.extend(["--status", STATUS]);
+    }
+    if places.golden {
+        args.extend(["--golden", GOLDEN]);
     }
     let cwd = start.working_dir.as_deref().filter(|dir| !dir.is_empty()).unwrap_or("/");
     // /proc/self/fd/N as a working directory has led out of containers before.

@@ -17,7 +17,7 @@ use std::{
 };
 
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
-use pitlane_release::{PinnedImage, Verified, oci::ImageManifest};
+use pitlane_release::{PinnedImage, Verified, golden::GoldenFrames, oci::ImageManifest};
 
 use super::{
     bundle::{self, BundleError, DeviceNode, Places, User},
@@ -43,12 +43,14 @@ pub struct Start<'a> {
     image: &'a PinnedImage,
     /// Its manifest, parsed from the very bytes that were admitted.
     manifest: &'a ImageManifest,
+    /// What its program must reproduce on this machine before it drives.
+    golden: Option<&'a GoldenFrames>,
 }
 
 impl<'a> Start<'a> {
     /// What was admitted may start, and nothing else: there is no other way to make one.
     pub const fn of(verified: &'a Verified) -> Self {
-        Self { image: verified.image(), manifest: verified.manifest() }
+        Self { image: verified.image(), manifest: verified.manifest(), golden: verified.golden() }
     }
 }
 
@@ -197,7 +199,8 @@ impl Launcher {
             .iter()
             .map(|d| node(&d.path, &d.access))
             .collect::<Result<Vec<_>, _>>()?;
-        let places = Places { id: &id, root: &root, run: &run };
+        let golden = start.golden.is_some();
+        let places = Places { id: &id, root: &root, run: &run, golden };
         let spec = bundle::spec(&image, profile, &devices, &machine, &places)?;
 
         let make = |path: &Path| {
@@ -217,13 +220,14 @@ impl Launcher {
         let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
         mount(Some("pitlane"), &run, Some("tmpfs"), flags, Some(options.as_str()))
             .map_err(|errno| io_error("cannot mount a tmpfs on", &run)(errno.into()))?;
+        if let Some(golden) = start.golden {
+            let text = serde_json::to_vec(golden).map_err(io::Error::from);
+            let file = run.join("golden.json");
+            text.and_then(|text| write_new(&file, 0o444, &text))
+                .map_err(io_error("cannot write", &file))?;
+        }
         let file = dir.0.join("config.json");
-        fs::OpenOptions::new()
-            .write(true)
-            .create_new(true)
-            .mode(0o600)
-            .open(&file)
-            .and_then(|mut f| f.write_all(spec.config.to_string().as_bytes()))
+        write_new(&file, 0o600, spec.config.to_string().as_bytes())
             .map_err(io_error("cannot write", &file))?;
 
         let log_path = self.config.log_dir.join("car.log");
@@ -267,6 +271,10 @@ impl Drop for Scratch {
         // Also cleared by the next launcher.
         let _ = self.remove();
     }
+}
+
+fn write_new(file: &Path, mode: u32, bytes: &[u8]) -> io::Result<()> {
+    fs::OpenOptions::new().write(true).create_new(true).mode(mode).open(file)?.write_all(bytes)
 }
 
 fn names(dir: &Path) -> Result<Vec<String>, LaunchError> {

@@ -4,7 +4,7 @@ mod build;
 mod hostile;
 mod properties;
 
-use std::path::Path;
+use std::{collections::BTreeMap, path::Path};
 
 use pitlane_release::ModelCard;
 use prost::Message as _;

@@ -46,6 +46,7 @@ fn make(config: &Value, profile: &CarProfile, machine: &Machine) -> Result<Spec,
         id: "car-1",
         root: Path::new("/run/pl/car-1/rootfs"),
         run: Path::new("/run/pl/car-1/run"),
+        golden: false,
     };
     spec(&image(config), profile, devices, machine, &places)
 }

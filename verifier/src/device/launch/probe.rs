@@ -37,6 +37,7 @@ fn main() {
     println!("fill={:?}", fs::write("/run/pitlane/big", vec![1; 8 << 20]).map_err(|e| e.kind()).unwrap_err());
     fs::remove_file("/run/pitlane/big").unwrap();
     println!("pid={}", process::id());
+    println!("golden={}", fs::read_to_string("/run/pitlane/golden.json").unwrap_or_default());
     println!("ro={}", fs::read_to_string("/ro/hello").unwrap_or_default());
     println!("limits={}", fs::read_to_string("/proc/self/limits").unwrap().lines().filter(|l| l.starts_with("Max open") || l.starts_with("Max core")).map(|l| l.split_whitespace().collect::<Vec<_>>().join(" ")).collect::<Vec<_>>().join(";"));
     // SAFETY: plain calls of the C library with numbers.

@@ -100,7 +100,7 @@ impl Place {
 
     fn start(&self, cmd: &[&str], profile: &CarProfile) -> Result<Running, LaunchError> {
         let (image, manifest) = self.image(cmd, probe().unwrap());
-        self.launcher.start(&Start { image: &image, manifest: &manifest }, profile)
+        self.launcher.start(&Start { image: &image, manifest: &manifest, golden: None }, profile)
     }
 
     /// Everything that a start made is gone.
@@ -110,6 +110,22 @@ impl Place {
         for dir in ["unpacked", "state"] {
             assert_eq!(names(&self.dir.path().join(dir)).unwrap(), [""; 0], "{dir}");
         }
+    }
+}
+
+#[test]
+fn golden_frames_lie_where_the_program_is_told() {
+    let Some(place) = Place::new() else { return };
+    let (image, manifest) = place.image(&["exit", "7"], probe().unwrap());
+    let golden = GoldenFrames::new(Digest::of("model"), 0.25, vec![]);
+    let start = Start { image: &image, manifest: &manifest, golden: Some(&golden) };
+    let mut running = place.launcher.start(&start, &CarProfile::default()).unwrap();
+    assert_eq!(running.wait(LONG).unwrap(), Some(Exit::Code(7)), "{}", running.log_tail());
+    let text = running.log_tail();
+    let args = "args=exit 7 --status /run/pitlane/status.json --golden /run/pitlane/golden.json";
+    let frames = format!("golden={}", serde_json::to_string(&golden).unwrap());
+    for line in [args, &frames] {
+        assert!(text.lines().any(|found| found == line), "{line} is not in\n{text}");
     }
 }
 
@@ -217,7 +233,7 @@ fn a_start_that_cannot_be_leaves_nothing() {
     let Some(place) = Place::new() else { return };
     let start = |cmd: &[&str], layer: &[u8], profile: &CarProfile| {
         let (image, manifest) = place.image(cmd, layer);
-        place.launcher.start(&Start { image: &image, manifest: &manifest }, profile)
+        place.launcher.start(&Start { image: &image, manifest: &manifest, golden: None }, profile)
     };
     // No such program: the runtime says so and ends.
     let empty = tar::Builder::new(Vec::new()).into_inner().unwrap();
@@ -241,7 +257,7 @@ fn a_start_that_cannot_be_leaves_nothing() {
     fs::write(&path, bytes).unwrap();
     let error = place
         .launcher
-        .start(&Start { image: &image, manifest: &manifest }, &CarProfile::default())
+        .start(&Start { image: &image, manifest: &manifest, golden: None }, &CarProfile::default())
         .unwrap_err();
     assert!(error.refetch() && !error.is_refusal(), "{error}");
     place.assert_clean();
