@@ -91,6 +91,54 @@ fn cosign_verifies_what_we_signed() {
     cosign.attested("release", "https://pitlane.dev/review/v1", amd).fails();
 }
 
+/// A file, and a statement, signed with a key alone: read by cosign and by our own program.
+#[test]
+fn files_signed_with_a_key() {
+    let Some(program) = peer("cosign") else { return };
+    let lane = Lane::new(str::to_owned, str::to_owned);
+    lane.keys("stranger");
+    let cosign = Cosign { program, lane };
+    let path = |name: &str| cosign.lane.path(name);
+    fs::write(path("pilot.onnx"), "weights").unwrap();
+    let hex = "d9e1b5cd83dae5dbd3a0f8d3a42e8fe1d2dbf5c7c5a8a4f2b0d5c8b1d0c5d3a1";
+    let statement = serde_json::json!({
+        "_type": "https://in-toto.io/Statement/v1", "predicateType": "https://example.org/review/v1",
+        "subject": [{"name": "pilot.onnx", "digest": {"sha256": hex}}], "predicate": {},
+    });
+    fs::write(path("review.json"), statement.to_string()).unwrap();
+    let sign = |file: &str, more: &[&str]| {
+        let mut command = cosign.lane.pitlane();
+        command.args(["sign-bundle", "--key"]).arg(path("state/keys/release.key"));
+        command.arg("--password-file").arg(path("state/keys/password")).args(more);
+        command.arg("--bundle").arg(path(&format!("{file}.bundle"))).arg(path(file));
+        run(&mut command)
+    };
+    assert!(sign("pilot.onnx", &[]).ok().contains("\"subject\""));
+    sign("review.json", &["--in-toto"]).ok();
+    assert!(sign("pilot.onnx", &["--in-toto"]).fails().contains("not an in-toto statement"));
+
+    let theirs = |key: &str, file: &str| {
+        let (key, bundle) = (cosign.key(key), "pilot.onnx.bundle");
+        let args = ["verify-blob", "--insecure-ignore-tlog", "--key", &key, "--bundle", bundle];
+        cosign.run(&[&args[..], &[file]].concat())
+    };
+    let ours = |key: &str, bundle: &str, about: &str| {
+        let mut command = Command::new(crate::common::bin("pitlane-verifier"));
+        command.arg("verify-bundle").arg("--bundle").arg(path(bundle));
+        run(command.arg("--key").arg(cosign.key(key)).arg(about))
+    };
+    let file = path("pilot.onnx").display().to_string();
+    theirs("release", "pilot.onnx").ok();
+    ours("release", "pilot.onnx.bundle", &file).ok();
+    ours("release", "review.json.bundle", &format!("sha256:{hex}")).ok();
+    theirs("stranger", "pilot.onnx").fails();
+    ours("stranger", "pilot.onnx.bundle", &file).fails();
+    ours("stranger", "review.json.bundle", &format!("sha256:{hex}")).fails();
+    fs::write(path("pilot.onnx"), "other weights").unwrap();
+    theirs("release", "pilot.onnx").fails();
+    ours("release", "pilot.onnx.bundle", &file).fails();
+}
+
 #[test]
 fn we_admit_what_cosign_signed() {
     let (Some(program), Some(crane)) = (peer("cosign"), peer("crane")) else { return };

@@ -8,9 +8,9 @@ use std::sync::Arc;
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use sigstore_types::{
-    Bundle as WireBundle, DsseEnvelope, DsseSignature, KeyId, MediaType, PayloadBytes,
-    SignatureBytes, SignatureContent, VerificationMaterial,
-    bundle::{PublicKeyIdentifier, VerificationMaterialContent},
+    Bundle as WireBundle, DsseEnvelope, DsseSignature, HashAlgorithm, KeyId, MediaType,
+    PayloadBytes, SignatureBytes, SignatureContent, VerificationMaterial,
+    bundle::{MessageDigest, MessageSignature, PublicKeyIdentifier, VerificationMaterialContent},
 };
 
 use crate::{key::PublicKey, sigstore::Parsed, statement::PAYLOAD_TYPE};
@@ -122,12 +122,23 @@ pub fn seal<E>(
         PayloadBytes::from_bytes(payload),
         DsseSignature::new(SignatureBytes::from_bytes(&signature), KeyId::default()),
     );
+    Ok(written(key_hint, SignatureContent::DsseEnvelope(envelope)))
+}
+
+/// The bundle of a file's own signature, by a key with this hint.
+pub fn seal_message(digest: crate::Digest, signature: &[u8], key_hint: &str) -> Vec<u8> {
+    let said = MessageDigest::new(HashAlgorithm::Sha2256, digest.as_bytes().to_vec().into());
+    let message = MessageSignature::new(SignatureBytes::from_bytes(signature));
+    let content = SignatureContent::MessageSignature(message.with_message_digest(said));
+    written(key_hint, content)
+}
+
+fn written(key_hint: &str, content: SignatureContent) -> Vec<u8> {
     let material = VerificationMaterial::new(VerificationMaterialContent::PublicKey(
         PublicKeyIdentifier::new(key_hint),
     ));
-    let bundle =
-        WireBundle::new(MediaType::Bundle0_3, material, SignatureContent::DsseEnvelope(envelope));
-    Ok(serde_json::to_vec(&bundle).expect("a bundle is plain JSON"))
+    let bundle = WireBundle::new(MediaType::Bundle0_3, material, content);
+    serde_json::to_vec(&bundle).expect("a bundle is plain JSON")
 }
 
 /// The hint of a key given by its `SubjectPublicKeyInfo`.

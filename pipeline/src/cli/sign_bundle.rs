@@ -20,14 +20,17 @@ use zeroize::Zeroizing;
 
 use crate::{
     lane::StepError,
+    sign::Signer,
     sign::keyless::{
         KeylessError, KeylessSigner, MAX_SIGNING_CONFIG, MAX_STATEMENT, PATIENCE, Services,
-        TokenSource, read,
+        TokenSource, read, subject,
     },
 };
 
 /// Largest artifact that is hashed (bytes), as in `verify-bundle`.
 const MAX_ARTIFACT: u64 = 64 * 1024 * 1024 * 1024;
+/// Largest artifact that a key signs (bytes); it is held in memory.
+const MAX_MESSAGE: u64 = 512 * 1024 * 1024;
 /// Bytes read at once while hashing.
 const CHUNK: usize = 64 * 1024;
 
@@ -38,12 +41,15 @@ The signer is whoever the identity token names. It comes from --token-file, else
 --identity-token, else from SIGSTORE_ID_TOKEN, else from GitHub Actions (a job with \
 `permissions: id-token: write`). Others can read a command line: prefer a file or the environment.
 
-Without --signing-config and --trusted-root the public-good instance signs, and its log is public.
+Without --signing-config and --trusted-root the public-good instance signs, and its log is public. \
+With --key nobody is asked: the key signs, without a certificate, a log or a time.
 
 Examples:
   pitlane sign-bundle --bundle pilot.onnx.sigstore.json pilot.onnx
   pitlane sign-bundle --in-toto --token-file token --signing-config signing_config.json \\
-      --trusted-root trusted_root.json --bundle review.sigstore.json review.json")]
+      --trusted-root trusted_root.json --bundle review.sigstore.json review.json
+  pitlane sign-bundle --key release.key --password-file password \
+      --bundle pilot.onnx.sigstore.json pilot.onnx")]
 pub(super) struct Args {
     /// Sign with Sigstore's staging instance: for tests.
     #[arg(long)]
@@ -57,6 +63,13 @@ pub(super) struct Args {
     /// A file that holds the identity token.
     #[arg(long, value_name = "FILE", conflicts_with = "identity_token")]
     token_file: Option<PathBuf>,
+    /// Sign with this private key instead.
+    #[arg(long, value_name = "FILE",
+        conflicts_with_all = ["staging", "identity_token", "token_file", "trusted_root", "signing_config"])]
+    key: Option<PathBuf>,
+    /// A file with the key's password, else the variable `COSIGN_PASSWORD`.
+    #[arg(long, value_name = "FILE", requires = "key")]
+    password_file: Option<PathBuf>,
     /// Where the bundle is written.
     #[arg(long, value_name = "FILE")]
     bundle: PathBuf,
@@ -93,6 +106,9 @@ impl std::fmt::Debug for Token {
 }
 
 pub(super) async fn run(args: Args) -> anyhow::Result<()> {
+    if let Some(key) = &args.key {
+        return by_key(&args, key);
+    }
     let signer = signer(&args)?;
     let sealed = if args.in_toto {
         signer.seal(&read(&args.file, MAX_STATEMENT)?).await
@@ -107,6 +123,30 @@ pub(super) async fn run(args: Args) -> anyhow::Result<()> {
         "identity": sealed.san,
         "issuer": sealed.issuer,
         "logIndexes": sealed.log_indexes,
+    }))
+}
+
+/// Signs with a key file. What it signs is read whole: not every kind of key signs a digest.
+fn by_key(args: &Args, key: &Path) -> anyhow::Result<()> {
+    let signer = Signer::open(key, args.password_file.as_deref())?;
+    let public = signer.public().context("the key has no public half")?;
+    let (bytes, subject) = if args.in_toto {
+        let payload = read(&args.file, MAX_STATEMENT)?;
+        let shown = args.file.display().to_string();
+        let subject = subject(&payload).map_err(explained).context(shown)?;
+        let seal = |pae: &[u8]| signer.sign(pae);
+        (pitlane_release::bundle::seal(&payload, &public.hint(), seal)?, subject)
+    } else {
+        let message = read(&args.file, MAX_MESSAGE)?;
+        let (signature, subject) = (signer.sign(&message)?, Digest::of(&message));
+        let hint = public.hint();
+        (pitlane_release::bundle::seal_message(subject, &signature, &hint), subject)
+    };
+    write(&args.bundle, &bytes)?;
+    super::print_json(&serde_json::json!({
+        "bundle": args.bundle,
+        "subject": subject,
+        "key": public.id(),
     }))
 }
 

@@ -39,7 +39,7 @@ pub(super) fn check(
         kind(entry)?;
         times(fields, entry, proof)?;
         copies(fields, entry)?;
-        checkpoint(entry, key)?;
+        checkpoint(entry, key, root)?;
     }
     Ok(())
 }
@@ -146,10 +146,22 @@ fn copies(fields: &Entry, entry: &TransparencyLogEntry) -> Result<(), BundleRefu
 
 /// One signature of the checkpoint is the named log's. Others may be witnesses', who are not
 /// asked here (C2SP signed-note: unknown and broken signatures of others are skipped).
-fn checkpoint(entry: &TransparencyLogEntry, key: &VerificationKey) -> Result<(), BundleRefusal> {
+fn checkpoint(
+    entry: &TransparencyLogEntry,
+    key: &VerificationKey,
+    root: &TrustRoot,
+) -> Result<(), BundleRefusal> {
     let Some(proof) = &entry.inclusion_proof else { return Ok(()) };
     let Some(checkpoint) = proof.checkpoint.checkpoint() else { return Ok(()) };
     let hint = entry.log_id.key_id.as_bytes().get(..4);
+    // One signature, by the only log with these four bytes: the library, which wants one by any
+    // log of the root, has no other to take. A second look would cost a tenth of the verdict.
+    if let [only] = checkpoint.signatures()
+        && hint == Some(only.key_id.as_bytes())
+        && root.logs.keys_by_hint(&only.key_id, jiff::Timestamp::MAX).count() == 1
+    {
+        return Ok(());
+    }
     let signed = checkpoint.signatures().iter().any(|signature| {
         hint == Some(signature.key_id.as_bytes())
             && key.verify(checkpoint.signed_data(), &signature.signature).is_ok()

@@ -127,6 +127,9 @@ fn judge(
                     policy = policy.skip_tlog_unsafe();
                 }
                 let result = root.verifier.verify(artifact(subject), bundle, &policy)?;
+                if entries > 0 && !result.tlog_verified() {
+                    return Err(BundleRefusal::Log("it was not verified in full".into()));
+                }
                 result.verified_timestamps().to_vec()
             };
             pass("key", key.id().to_string());

@@ -61,6 +61,14 @@ pub struct Keyless {
     pub token_file: Option<PathBuf>,
 }
 
+/// What a statement is about.
+///
+/// # Errors
+/// When it is no in-toto statement with a SHA-256 subject.
+pub fn subject(payload: &[u8]) -> Result<Digest, KeylessError> {
+    Ok(Content::statement(payload)?.subject())
+}
+
 /// Signs with one-time keys.
 #[derive(Debug)]
 pub struct KeylessSigner {
