@@ -19,17 +19,17 @@ use crate::common::{
     skip, swap, write_secret,
 };
 
-const TAG: &str = "v1.0.0";
+pub(crate) const TAG: &str = "v1.0.0";
 
 /// A lane's registry and repositories, with a pipeline that signs keyless.
-struct Keyless {
-    lane: Lane,
-    instance: Instance,
-    pipeline: PathBuf,
+pub(crate) struct Keyless {
+    pub(crate) lane: Lane,
+    pub(crate) instance: Instance,
+    pub(crate) pipeline: PathBuf,
 }
 
 impl Keyless {
-    fn start() -> Self {
+    pub(crate) fn start() -> Self {
         let mut lane = Lane::new(quick, str::to_owned);
         lane.start();
         let instance = Instance::start();
@@ -82,14 +82,14 @@ drive:
     }
 
     /// The token of a run for this tag, of the commit that is there.
-    fn job(&self, tag: &str, commit: &str) {
+    pub(crate) fn job(&self, tag: &str, commit: &str) {
         let Subject::Workflow { repository, workflow, .. } = JOB else { unreachable!() };
         let reference = format!("refs/tags/{tag}");
         let job = Subject::Workflow { repository, workflow, reference: &reference, commit };
         write_secret(&self.lane.path("token"), &self.instance.lab.token(&job));
     }
 
-    fn head(&self) -> String {
+    pub(crate) fn head(&self) -> String {
         self.lane.git(&self.lane.tree("donkeycar"), &["rev-parse", "HEAD"])
     }
 
@@ -97,7 +97,7 @@ drive:
         self.lane.one_shot(tag, &self.pipeline, &[])
     }
 
-    fn check(policy: &Path, root: Option<&Path>, image: &str) -> (Option<i32>, Value) {
+    pub(crate) fn check(policy: &Path, root: Option<&Path>, image: &str) -> (Option<i32>, Value) {
         let mut command = Command::new(bin("pitlane-verifier"));
         command.args(["check", image, "--output", "json", "--policy"]).arg(policy);
         if let Some(root) = root {

@@ -4,6 +4,8 @@
 //! a machine lacks is skipped with a line that says `SKIP`, and is a failure where `CI=true`.
 
 #[cfg(test)]
+mod actions;
+#[cfg(test)]
 mod admission;
 #[cfg(test)]
 mod admission_files;

@@ -95,7 +95,7 @@ fn cosign_verifies_what_we_signed() {
 #[test]
 fn files_signed_with_a_key() {
     let Some(program) = peer("cosign") else { return };
-    let lane = Lane::new(str::to_owned, str::to_owned);
+    let lane = Lane::quick();
     lane.keys("stranger");
     let cosign = Cosign { program, lane };
     let path = |name: &str| cosign.lane.path(name);
