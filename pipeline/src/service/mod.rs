@@ -29,13 +29,13 @@ pub mod local;
 pub mod render;
 pub mod reply;
 mod request;
-pub mod route;
 pub mod secret;
-pub mod store;
 pub mod webhook;
 
 #[cfg(test)]
 mod tests;
+
+pub use pitlane_runs::{route, store};
 
 pub use api::ApiState;
 pub use client::Client;

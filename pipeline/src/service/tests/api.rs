@@ -42,7 +42,7 @@ async fn what_the_operator_sees_and_changes() {
 
     let run = queue(&store, &route("octo/car", "car"), "v1").await;
     queue(&store, &route("octo/truck", "truck"), "v1").await;
-    let claim = store.claim().await.unwrap().unwrap();
+    let claim = store.claim("test").await.unwrap().unwrap();
     store
         .advance(&claim.lease, Step::Checkout, &json!({"commit": "abc"}), Some(Step::Model))
         .await
@@ -165,7 +165,7 @@ async fn a_release_of_files_on_this_machine() {
     assert!(matches!(store.deliver(moved).await.unwrap(), Receipt::Moved { .. }));
 
     // Who waits hears of the end, and not before.
-    let claim = store.claim().await.unwrap().unwrap();
+    let claim = store.claim("test").await.unwrap().unwrap();
     let soon = Duration::from_millis(50);
     assert_eq!(store.ended(&run.id, soon).await.unwrap().state, RunState::Running);
     let waiting = tokio::spawn({

@@ -62,8 +62,8 @@ async fn ended(store: &Store, run: &str) -> Run {
         loop {
             let run = store.run(run).await.unwrap();
             match run.state {
-                RunState::Done | RunState::Failed => return run,
-                RunState::Queued | RunState::Running => sleep(Duration::from_millis(10)).await,
+                state if state.is_over() => return run,
+                _ => sleep(Duration::from_millis(10)).await,
             }
         }
     };
