@@ -211,6 +211,7 @@ pub(super) async fn check(args: ConfigArgs) -> anyhow::Result<()> {
             }
             found.push(serde_json::json!({
                 "file": pipeline, "pipeline": ready.pipeline.name, "ok": true,
+                "repository": ready.pipeline.spec.registry.repository,
                 "key": ready.signer.public().map(PublicKey::id), "policy": ready.policy.name,
                 "sign": shown(&ready.signer)?,
                 "laps": ready.lap_signer.as_ref().map(shown).transpose()?,
@@ -289,6 +290,7 @@ pub(super) async fn run(args: Args) -> anyhow::Result<()> {
     });
     servers.spawn(listen::serve(webhook, intake.router(), stopping.clone()));
     let api_state = ApiState::new(store.clone(), token).with_local_models(local);
+    let api_state = api_state.until(stopping.clone());
     servers.spawn(listen::serve(api, api_state.router(), stopping.clone()));
     for ready in pipelines.values() {
         raise_counter(&store, ready).await;

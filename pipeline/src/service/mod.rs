@@ -14,7 +14,7 @@
 //! - in: [`webhook`] (with `request`), [`event`], [`route`], [`secret`], [`listen`]
 //! - kept: [`store`]
 //! - done: [`executor`]
-//! - told: [`api`] (with [`local`]), [`client`], [`render`], [`reply`]
+//! - told: [`api`] (with [`local`], `events`, `metrics`), [`client`], [`render`], [`reply`]
 //! - for a plain git server: [`hook`]
 //! - measured: [`bench`]
 
@@ -22,10 +22,12 @@ pub mod api;
 pub mod bench;
 pub mod client;
 pub mod event;
+mod events;
 pub mod executor;
 pub mod hook;
 pub mod listen;
 pub mod local;
+mod metrics;
 pub mod render;
 pub mod reply;
 mod request;

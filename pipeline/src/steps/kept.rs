@@ -48,11 +48,11 @@ impl Keeper {
             return Ok(bytes);
         }
         // A run that was begun by a program that knew only files.
-        let made = match file.try_exists()? {
+        let bytes = match file.try_exists()? {
             true => std::fs::read(&file).with_context(|| file.display().to_string())?,
             false => make()?,
         };
-        Ok(store.keep_document(run, name, made).await?)
+        Ok(store.keep_document(run, name, bytes).await?)
     }
 }
 

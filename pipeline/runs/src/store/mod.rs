@@ -12,6 +12,7 @@
 mod counters;
 mod db;
 mod documents;
+mod figures;
 mod inbox;
 mod journal;
 mod postgres;
@@ -30,6 +31,7 @@ use rusqlite::Connection;
 use tokio::sync::{Notify, watch};
 
 use db::Db;
+pub use figures::Figures;
 pub use inbox::{Decision, Delivery, Receipt};
 pub use journal::{Claim, Lease};
 pub use postgres::PostgresUrl;
@@ -124,7 +126,7 @@ struct Inner {
 /// The connection for reads.
 enum Reader {
     Sqlite(Connection),
-    Postgres(postgres::Pg),
+    Postgres(Box<postgres::Pg>),
 }
 
 impl std::fmt::Debug for Store {
@@ -145,8 +147,8 @@ impl Store {
 
     /// Connects to a server, makes or migrates the tables, and starts the writer. Blocks.
     pub fn connect(url: &PostgresUrl) -> Result<Self, StoreError> {
-        let backend = writer::Backend::Postgres(postgres::Pg::open(url)?);
-        Self::of(backend, Reader::Postgres(postgres::Pg::reader(url)?))
+        let backend = writer::Backend::Postgres(Box::new(postgres::Pg::open(url)?));
+        Self::of(backend, Reader::Postgres(Box::new(postgres::Pg::reader(url)?)))
     }
 
     fn of(backend: writer::Backend, reader: Reader) -> Result<Self, StoreError> {

@@ -33,12 +33,12 @@ pub struct LocalRelease {
 
 /// A finished run of the same source and kind with a higher counter.
 pub(super) fn newer_done(db: &Db<'_>, run: &Run) -> Result<Option<String>, StoreError> {
-    Ok(db.first(
+    db.first(
         "SELECT id FROM runs WHERE repository = ?1 AND kind = ?2 AND counter > ?3
          AND state = 'done' ORDER BY counter DESC LIMIT 1",
         params![run.repository, run.car_kind, i64::try_from(run.counter).unwrap_or(0)],
         |row| row.get(0),
-    )?)
+    )
 }
 
 impl Store {

@@ -38,7 +38,7 @@ pub(super) enum Backend {
     /// A file, with the lock beside it.
     Sqlite(Connection, File),
     /// A server.
-    Postgres(Pg),
+    Postgres(Box<Pg>),
 }
 
 /// Takes the process lock beside the store; a predecessor that is ending gets a moment.

@@ -14,7 +14,7 @@ use pitlane_runs::{Store, store::PostgresUrl};
 use tempfile::TempDir;
 
 /// Longest that the server may take to answer.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 /// Where a store is.
 pub(crate) enum Place {

@@ -1,8 +1,6 @@
 //! The store: counters, tags, leases and what survives; each case with `SQLite` and with a real
 //! `PostgreSQL` server.
 
-mod place;
-
 use std::collections::BTreeSet;
 
 use pitlane_release::Counter;
@@ -10,11 +8,11 @@ use pitlane_runs::{
     Store, TagPush,
     lane::{Step, StepError},
     route::Route,
-    store::{Decision, Delivery, Receipt, RunFilter, RunState, StoreError},
+    store::{Decision, Delivery, Figures, Receipt, RunFilter, RunState, StoreError},
 };
 use serde_json::json;
 
-use place::Place;
+use crate::place::Place;
 
 /// The same case with both stores.
 macro_rules! both {
@@ -45,6 +43,7 @@ both! {
     cancelled_and_superseded_runs,
     a_document_is_kept_once,
     a_moved_tag_is_refused_with_one_alert,
+    figures_count_everything,
 }
 
 /// A commit id for a number.
@@ -331,6 +330,22 @@ async fn a_moved_tag_is_refused_with_one_alert(place: Place) {
     assert_eq!(again, Receipt::Accepted { run, repeat: true });
     let filter = RunFilter { repository: Some("OCTO/car".into()), ..RunFilter::default() };
     assert_eq!(store.runs(filter).await.unwrap().len(), 1);
+}
+
+async fn figures_count_everything(place: Place) {
+    let store = place.open();
+    assert_eq!(store.figures().await.unwrap(), Figures::default());
+    let car = route("octo/car", "car");
+    queue(&store, &car, "v1").await;
+    finish(&store).await;
+    queue(&store, &car, "v2").await;
+    store.deliver(delivery("moved", &car, "v1", &commit(2))).await.unwrap();
+    let figures = store.figures().await.unwrap();
+    let state = |state: &str, n| ("car".to_owned(), state.to_owned(), n);
+    assert_eq!(figures.runs, [state("done", 1), state("queued", 1)]);
+    assert_eq!(figures.steps.len(), Step::ALL.len());
+    assert_eq!((figures.deliveries, figures.alerts), (3, 1));
+    assert!(figures.waiting_since.is_some());
 }
 
 #[tokio::test]
