@@ -113,6 +113,9 @@ pub struct Source {
     /// Whether a tag may move after its first release. Off: a moved tag is refused.
     #[serde(default)]
     pub allow_moved_tags: bool,
+    /// Whether a new tag takes the place of those that still wait. Off: every tag is released.
+    #[serde(default)]
+    pub supersede: bool,
 }
 
 fn all_tags() -> String {

@@ -16,7 +16,6 @@ pub mod checkout;
 pub mod claim;
 pub mod cli;
 pub mod config;
-pub mod lane;
 pub mod model;
 pub mod model_signing;
 pub mod promote;
@@ -28,3 +27,5 @@ pub mod sbom;
 pub mod service;
 pub mod sign;
 pub mod steps;
+
+pub use pitlane_runs::lane;

@@ -12,7 +12,7 @@ use crate::{
     lane::{Job, Lane as _, LocalModel, Outputs, Step},
     service::{Client, ReleaseRequest, Token},
     sign::KeySource,
-    steps::{LocalLane, Ready, Tools, highest_counter},
+    steps::{Keeper, LocalLane, Ready, Tools, highest_counter},
 };
 
 /// Make one release now.
@@ -184,6 +184,7 @@ pub(super) async fn run(args: Args) -> anyhow::Result<()> {
         work,
         cache,
         tools: Tools::find()?,
+        keeper: Keeper::Files,
     };
     let last = if args.dry_run { Step::Prove } else { Step::Promote };
     let report = drive(&lane, &job, last).await?;

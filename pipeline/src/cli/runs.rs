@@ -81,6 +81,14 @@ enum Command {
     Logs {
         /// Its id.
         run: String,
+        /// Go on until the run ends: each step as it begins and ends.
+        #[arg(long, short)]
+        follow: bool,
+    },
+    /// End a run that waits or is under way; nothing of it is released.
+    Cancel {
+        /// Its id.
+        run: String,
     },
     /// Go on with a failed run at the step that failed.
     Retry {
@@ -101,7 +109,12 @@ pub(super) async fn run(args: Args) -> anyhow::Result<()> {
             let run = api.client(false)?.show(&run).await?;
             api.print(&run, &render::render_run(&run))
         }
-        Command::Logs { run } => {
+        Command::Logs { run, follow: true } => follow(api, &run).await,
+        Command::Cancel { run } => {
+            let run = api.client(true)?.cancel(&run).await?;
+            api.print(&run, &render::render_run(&run))
+        }
+        Command::Logs { run, follow: false } => {
             let steps = api.client(false)?.steps(&run).await?;
             api.print(&steps, &render::render_steps(&steps))
         }
@@ -110,6 +123,24 @@ pub(super) async fn run(args: Args) -> anyhow::Result<()> {
             api.print(&run, &render::render_run(&run))
         }
     }
+}
+
+/// Prints what happens to a run as it happens; JSON is one object a line.
+async fn follow(api: &Api, run: &str) -> anyhow::Result<()> {
+    let mut failed = Ok(());
+    let print = |name: &str, data: &str| {
+        let text = match api.output {
+            Output::Json => format!("{{\"event\":\"{name}\",\"data\":{data}}}\n"),
+            Output::Text => render::render_event(name, data),
+        };
+        let mut out = std::io::stdout().lock();
+        let written = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+        if failed.is_ok() {
+            failed = written;
+        }
+    };
+    api.client(false)?.follow(run, print).await?;
+    Ok(failed?)
 }
 
 /// Go back to an older release: a new statement over its image.

@@ -19,16 +19,17 @@ use tokio::{
     signal::unix::{SignalKind, signal},
     sync::watch,
 };
+use zeroize::Zeroizing;
 
 use crate::{
-    config::Pipeline,
+    config::{self, Pipeline},
     registry::{self, Registry, RegistryConfig},
     service::{
         ApiState, Executor, ExecutorConfig, Intake, LocalModels, Route, Routes, Secrets, Store,
-        Token, listen, secret::create_random,
+        Token, listen, secret::create_random, store::PostgresUrl,
     },
     sign::{Algorithm, Signer},
-    steps::{LocalLane, Ready, Tools, highest_counter},
+    steps::{Keeper, LocalLane, Ready, Tools, highest_counter},
 };
 
 /// How long running steps may go on after a signal.
@@ -100,6 +101,20 @@ pub struct ServiceFile {
     /// of who has the API token. Off: models come from tags alone.
     #[serde(default)]
     local_models: bool,
+    /// `postgres://user@host/database`: a store for several replicas of the service, instead of a
+    /// file below `state`.
+    #[serde(default)]
+    database: Option<String>,
+    /// A file with that address, when it holds a password; mode 0600.
+    #[serde(default)]
+    database_file: Option<PathBuf>,
+    /// Certificates (PEM) of the authority that the database server's certificate is from; the
+    /// system's when absent.
+    #[serde(default)]
+    database_root: Option<PathBuf>,
+    /// Runs (of different pipelines) at once.
+    #[serde(default = "default_concurrent")]
+    concurrent: usize,
 }
 
 /// The word in `kind:`.
@@ -128,6 +143,10 @@ impl Default for Listen {
     }
 }
 
+const fn default_concurrent() -> usize {
+    2
+}
+
 fn default_state() -> PathBuf {
     "pitlane-state".into()
 }
@@ -152,6 +171,10 @@ impl ServiceFile {
                 listen: Listen::default(),
                 webhook_secret_files: Vec::new(),
                 local_models: false,
+                database: None,
+                database_file: None,
+                database_root: None,
+                concurrent: default_concurrent(),
             });
         };
         let text = std::fs::read_to_string(file)
@@ -161,7 +184,9 @@ impl ServiceFile {
         let dir = std::path::absolute(file)?;
         let dir = dir.parent().unwrap_or(Path::new("/"));
         parsed.state = dir.join(&parsed.state);
-        let paths = parsed.pipelines.iter_mut().chain(&mut parsed.webhook_secret_files);
+        let named = parsed.database_file.iter_mut().chain(&mut parsed.database_root);
+        let paths =
+            parsed.pipelines.iter_mut().chain(&mut parsed.webhook_secret_files).chain(named);
         paths.for_each(|path| *path = dir.join(&*path));
         Ok(parsed)
     }
@@ -186,6 +211,7 @@ pub(super) async fn check(args: ConfigArgs) -> anyhow::Result<()> {
             }
             found.push(serde_json::json!({
                 "file": pipeline, "pipeline": ready.pipeline.name, "ok": true,
+                "repository": ready.pipeline.spec.registry.repository,
                 "key": ready.signer.public().map(PublicKey::id), "policy": ready.policy.name,
                 "sign": shown(&ready.signer)?,
                 "laps": ready.lap_signer.as_ref().map(shown).transpose()?,
@@ -240,6 +266,7 @@ pub(super) async fn run(args: Args) -> anyhow::Result<()> {
             car_kind: pipeline.spec.car_kind.to_string(),
             tag_pattern: source.tags.clone(),
             allow_moved_tags: source.allow_moved_tags,
+            supersede: source.supersede,
         });
         let name = pipeline.name.clone();
         let ready = Ready::open(pipeline).await.with_context(|| path.display().to_string())?;
@@ -252,7 +279,7 @@ pub(super) async fn run(args: Args) -> anyhow::Result<()> {
     }
 
     let local = if file.local_models { LocalModels::of(&routes) } else { LocalModels::default() };
-    let store = Store::open(&state.join("pitlane.sqlite"))?;
+    let store = store(&file).await?;
     let intake = Intake::new(store.clone(), Routes::new(routes)?, secrets);
     let webhook = bind(file.listen.webhook, "webhook").await?;
     let api = bind(file.listen.api, "api").await?;
@@ -263,6 +290,7 @@ pub(super) async fn run(args: Args) -> anyhow::Result<()> {
     });
     servers.spawn(listen::serve(webhook, intake.router(), stopping.clone()));
     let api_state = ApiState::new(store.clone(), token).with_local_models(local);
+    let api_state = api_state.until(stopping.clone());
     servers.spawn(listen::serve(api, api_state.router(), stopping.clone()));
     for ready in pipelines.values() {
         raise_counter(&store, ready).await;
@@ -281,8 +309,10 @@ pub(super) async fn run(args: Args) -> anyhow::Result<()> {
         work: state.join("runs"),
         cache: state.join("cache"),
         tools: Tools::find()?,
+        keeper: Keeper::Store(store.clone()),
     };
-    let executor = Executor::start(store, Arc::new(lane), ExecutorConfig::default()).await?;
+    let config = ExecutorConfig { concurrent: file.concurrent, ..ExecutorConfig::default() };
+    let executor = Executor::start(store, Arc::new(lane), config).await?;
     writeln!(std::io::stdout(), "{}", serde_json::json!({ "listening": listening }))?;
     tracing::info!(%listening, "the service is ready");
 
@@ -317,6 +347,20 @@ async fn raise_counter(store: &Store, ready: &Ready) {
         let name = &ready.pipeline.name;
         tracing::warn!("pipeline {name}: the registry's highest counter is not known: {error:#}");
     }
+}
+
+/// The store: a file below `state`, or the server that the configuration names.
+async fn store(file: &ServiceFile) -> anyhow::Result<Store> {
+    let address = match (&file.database, &file.database_file) {
+        (Some(_), Some(_)) => bail!("fields `database` and `databaseFile`: give one of them"),
+        (Some(address), None) => Zeroizing::new(address.clone()),
+        (None, Some(path)) => config::read_secret(path)?,
+        (None, None) => return Ok(Store::open(&file.state.join("pitlane.sqlite"))?),
+    };
+    let url = PostgresUrl::parse(&address, file.database_root.clone())
+        .map_err(|why| anyhow::anyhow!("field `database`: {why}"))?;
+    let connected = tokio::task::spawn_blocking(move || Store::connect(&url)).await?;
+    Ok(connected?)
 }
 
 fn secrets(file: &ServiceFile) -> anyhow::Result<Secrets> {

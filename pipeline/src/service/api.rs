@@ -7,9 +7,12 @@
 //! | `GET /runs/{id}?wait=` | `Run`; with `wait` once it has ended, or after that many seconds |
 //! | `GET /runs/{id}/steps` | `{"steps":[StepRecord]}` |
 //! | `GET /alerts` | `{"alerts":[Alert]}` |
+//! | `GET /runs/{id}/events` | server-sent events: [`super::events`] |
 //! | `POST /runs/{id}/retry` | 202 `Run` |
+//! | `POST /runs/{id}/cancel` | 202 `Run` |
 //! | `POST /rollback` `{"repository","tag"}` | 202 `Run` |
 //! | `POST /releases` `{"pipeline","tag","model","card"?,"commit"?}` | 202 `Run`: [`super::local`] |
+//! | `GET /metrics` | Prometheus' text format |
 //! | `GET /healthz` | `{"status":"ok"}` |
 
 use std::{sync::Arc, time::Duration};
@@ -26,6 +29,7 @@ use axum::{
 };
 use serde::{Deserialize, Serialize};
 use serde_json::json;
+use tokio::sync::watch;
 
 use super::{
     local::{LocalModels, ReleaseRequest},
@@ -46,6 +50,7 @@ pub struct ApiState {
     store: Store,
     token: Token,
     local: LocalModels,
+    stopping: watch::Receiver<bool>,
 }
 
 /// Body of `GET /runs`.
@@ -82,7 +87,16 @@ pub struct RollbackRequest {
 impl ApiState {
     /// An API over a store; `token` is what changes must carry.
     pub fn new(store: Store, token: Token) -> Self {
-        Self { store, token, local: LocalModels::default() }
+        // Without a sender it never changes.
+        let (_, stopping) = watch::channel(false);
+        Self { store, token, local: LocalModels::default(), stopping }
+    }
+
+    /// Ends what would go on for as long as a run does, when the service stops.
+    #[must_use]
+    pub fn until(mut self, stopping: watch::Receiver<bool>) -> Self {
+        self.stopping = stopping;
+        self
     }
 
     /// Takes releases of models that are files on this machine, too.
@@ -98,10 +112,13 @@ impl ApiState {
             .route("/runs", get(list))
             .route("/runs/{id}", get(show))
             .route("/runs/{id}/steps", get(steps))
+            .route("/runs/{id}/events", get(events))
             .route("/runs/{id}/retry", post(retry))
+            .route("/runs/{id}/cancel", post(cancel))
             .route("/rollback", post(rollback))
             .route("/releases", post(release))
             .route("/alerts", get(alerts))
+            .route("/metrics", get(metrics))
             .route("/healthz", get(healthz))
             .fallback(not_found)
             .layer(DefaultBodyLimit::max(MAX_BODY))
@@ -133,13 +150,19 @@ impl FromRequestParts<Arc<ApiState>> for Operator {
 }
 
 async fn not_found() -> Refused {
-    let hint = "the API has /runs, /releases, /rollback, /alerts and /healthz";
+    let hint = "the API has /runs, /releases, /rollback, /alerts, /metrics and /healthz";
     Refused::new(StatusCode::NOT_FOUND, "path", "nothing is here", hint)
 }
 
 async fn healthz(State(api): Shared) -> Result<Response, Refused> {
     api.store.healthy().await?;
     Ok(Json(json!({"status": "ok"})).into_response())
+}
+
+async fn metrics(State(api): Shared) -> Result<Response, Refused> {
+    let figures = api.store.figures().await?;
+    let text = super::metrics::text(&figures, super::store::now_ms());
+    Ok(([(header::CONTENT_TYPE, super::metrics::CONTENT_TYPE)], text).into_response())
 }
 
 async fn list(
@@ -188,6 +211,22 @@ async fn retry(
     let run = api.store.retry(&id).await?;
     tracing::info!(run.id = %run.id, "retry asked for");
     Ok((StatusCode::ACCEPTED, Json(run)))
+}
+
+async fn cancel(
+    State(api): Shared,
+    _: Operator,
+    Path(id): Path<String>,
+) -> Result<(StatusCode, Json<Run>), Refused> {
+    let run = api.store.cancel(&id).await?;
+    tracing::info!(run.id = %run.id, "end asked for");
+    Ok((StatusCode::ACCEPTED, Json(run)))
+}
+
+async fn events(State(api): Shared, Path(id): Path<String>) -> Result<Response, Refused> {
+    // Before the answer begins: a run that is not known is a 404, not an empty stream.
+    api.store.run(&id).await?;
+    Ok(super::events::stream(api.store.clone(), id, api.stopping.clone()))
 }
 
 async fn rollback(

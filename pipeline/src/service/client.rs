@@ -11,11 +11,13 @@ use super::{
     local::ReleaseRequest,
     reply::{Told, Wrapped},
     secret::Token,
-    store::{Alert, Run, RunFilter, RunState, StepRecord},
+    store::{Alert, Run, RunFilter, StepRecord},
 };
 
 /// A request to the API ends after this long, whatever happens.
 const TIME: Duration = Duration::from_secs(20);
+/// Longest that a run is followed.
+const LONGEST: Duration = Duration::from_hours(6);
 /// The largest answer: 200 runs, or the steps of one with their outputs.
 const MAX_ANSWER: usize = 64 * 1024 * 1024;
 
@@ -129,6 +131,47 @@ impl Client {
         self.ask(Method::POST, &format!("/runs/{}/retry", segment(id)), None::<&()>).await
     }
 
+    /// `pitlane runs cancel RUN`.
+    pub async fn cancel(&self, id: &str) -> Result<Run, ClientError> {
+        self.ask(Method::POST, &format!("/runs/{}/cancel", segment(id)), None::<&()>).await
+    }
+
+    /// `pitlane runs logs -f RUN`: calls `each` with the name and the JSON of every event, until
+    /// the stream ends.
+    pub async fn follow(
+        &self,
+        id: &str,
+        mut each: impl FnMut(&str, &str),
+    ) -> Result<(), ClientError> {
+        let failed =
+            |e: &reqwest::Error| ClientError::Http { address: self.base.clone(), reason: chain(e) };
+        let url = format!("{}/runs/{}/events", self.base, segment(id));
+        let mut response =
+            self.http.get(url).timeout(LONGEST).send().await.map_err(|e| failed(&e))?;
+        if !response.status().is_success() {
+            // The plain request for the run says why.
+            return self.show(id).await.map(drop);
+        }
+        let mut waiting = Vec::new();
+        while let Some(chunk) = response.chunk().await.map_err(|e| failed(&e))? {
+            waiting.extend_from_slice(&chunk);
+            while let Some(end) = waiting.windows(2).position(|two| two == b"\n\n") {
+                let event: Vec<u8> = waiting.drain(..end + 2).collect();
+                let text = String::from_utf8_lossy(&event);
+                let field = |name| text.lines().find_map(|line| line.strip_prefix(name));
+                if let (Some(name), Some(data)) = (field("event: "), field("data: ")) {
+                    each(name, data);
+                }
+            }
+            if waiting.len() > MAX_ANSWER {
+                let (address, status) = (self.base.clone(), response.status().as_u16());
+                let reason = format!("an event of more than {MAX_ANSWER} bytes");
+                return Err(ClientError::Answer { address, status, reason });
+            }
+        }
+        Ok(())
+    }
+
     /// `pitlane release --service`; returns when the run is accepted.
     pub async fn release(&self, request: &ReleaseRequest) -> Result<Run, ClientError> {
         self.ask(Method::POST, "/releases", Some(request)).await
@@ -139,7 +182,7 @@ impl Client {
         loop {
             let path = format!("/runs/{}?wait={MAX_WAIT}", segment(id));
             let run: Run = self.ask(Method::GET, &path, None::<&()>).await?;
-            if matches!(run.state, RunState::Done | RunState::Failed) {
+            if run.state.is_over() {
                 return Ok(run);
             }
         }

@@ -2,6 +2,8 @@
 //!
 //! What is finished is in the journal before the next step begins; a process that is killed
 //! leaves a run that the next one continues there. A step that panics or runs out of time failed.
+//! While a step is at work its lease is renewed; who loses it, or hears that the run's end was
+//! asked for, stops the step.
 
 use std::{any::Any, sync::Arc, time::Duration};
 
@@ -23,6 +25,10 @@ const MAX_OUTPUT: usize = 1024 * 1024;
 const ABORT_TIME: Duration = Duration::from_secs(5);
 /// Pause after the store failed.
 const STORE_PAUSE: Duration = Duration::from_secs(1);
+/// How often a lease is renewed: a third of its time, so that two tries may fail.
+const RENEW: Duration = Duration::from_secs(10);
+/// Where other processes queue runs, too, work is looked for this often.
+const POLL_SHARED: Duration = Duration::from_millis(500);
 
 /// How steps are run.
 #[derive(Clone, Debug)]
@@ -71,7 +77,8 @@ impl Executor {
             tracing::info!(runs = adopted, "going on with unfinished runs");
         }
         let (stop, stopping) = watch::channel(false);
-        let worker = Worker { store, lane, config, stopping };
+        let holder = holder();
+        let worker = Worker { store, lane, config, stopping, holder };
         Ok(Self { stop, task: tokio::spawn(worker.work()) })
     }
 
@@ -101,14 +108,22 @@ struct Worker {
     lane: Arc<dyn Lane>,
     config: ExecutorConfig,
     stopping: watch::Receiver<bool>,
+    holder: String,
+}
+
+/// This process, for people.
+fn holder() -> String {
+    let host = nix::unistd::gethostname().ok().and_then(|name| name.into_string().ok());
+    format!("{}-{}", host.unwrap_or_default(), std::process::id())
 }
 
 impl Worker {
     async fn work(mut self) {
         let mut runs = JoinSet::new();
+        let poll = if self.store.is_shared() { POLL_SHARED } else { POLL };
         while !*self.stopping.borrow() {
             while runs.len() < self.config.concurrent.max(1) {
-                match self.store.claim().await {
+                match self.store.claim(&self.holder).await {
                     Ok(Some(claim)) => {
                         let worker = self.clone();
                         runs.spawn(async move { worker.run(claim).await });
@@ -125,7 +140,7 @@ impl Worker {
             tokio::select! {
                 () = store.wait_queued() => {}
                 Some(_) = runs.join_next() => {}
-                () = sleep(POLL) => {}
+                () = sleep(poll) => {}
                 _ = self.stopping.wait_for(|stop| *stop) => {}
             }
         }
@@ -134,7 +149,17 @@ impl Worker {
 
     async fn run(self, claim: Claim) {
         let lease = claim.lease.clone();
-        let mut outcome = self.steps(claim).await;
+        let mut outcome = tokio::select! {
+            outcome = self.steps(claim) => outcome,
+            // The step's task ends with the future that waits for it.
+            ended = self.held(&lease) => match ended {
+                Ok(()) => {
+                    tracing::info!(run.id = lease.run(), "run cancelled");
+                    self.store.cancelled(&lease).await
+                }
+                Err(error) => Err(error),
+            },
+        };
         // A journal that cannot be written (a full disk) must not hold the pipeline for ever: the
         // run goes back to the queue as soon as that can be written, and does its step again.
         loop {
@@ -157,10 +182,33 @@ impl Worker {
         }
     }
 
+    /// Renews the lease until it is lost, or until the run's end is asked for.
+    async fn held(&self, lease: &Lease) -> Result<(), StoreError> {
+        loop {
+            tokio::select! {
+                () = sleep(RENEW) => {}
+                () = self.store.wait_end() => {}
+            }
+            match self.store.renew(lease).await {
+                Ok(false) => {}
+                Ok(true) => return Ok(()),
+                Err(error @ StoreError::StaleLease { .. }) => return Err(error),
+                // The journal's own writes tell whether the store is back in time.
+                Err(error) => tracing::warn!(run.id = lease.run(), %error, "lease not renewed"),
+            }
+        }
+    }
+
     async fn steps(&self, claim: Claim) -> Result<(), StoreError> {
         let Claim { run, lease, done } = &claim;
         let (lease, job, mut done) = (lease.clone(), Arc::new(run.job()), done.clone());
         let mut next = claim.next();
+        if let Some(first) = self.lane.lost(&job, &done).filter(|first| next > Some(*first)) {
+            tracing::info!(run.id = %job.run, step = first.name(), "begun elsewhere: done again");
+            self.store.rewind(&lease, first).await?;
+            done.retain(|step, _| *step < first);
+            next = Some(first);
+        }
         while let Some(step) = next {
             if *self.stopping.borrow() {
                 return self.store.release(&lease).await;

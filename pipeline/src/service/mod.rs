@@ -14,7 +14,7 @@
 //! - in: [`webhook`] (with `request`), [`event`], [`route`], [`secret`], [`listen`]
 //! - kept: [`store`]
 //! - done: [`executor`]
-//! - told: [`api`] (with [`local`]), [`client`], [`render`], [`reply`]
+//! - told: [`api`] (with [`local`], `events`, `metrics`), [`client`], [`render`], [`reply`]
 //! - for a plain git server: [`hook`]
 //! - measured: [`bench`]
 
@@ -22,20 +22,22 @@ pub mod api;
 pub mod bench;
 pub mod client;
 pub mod event;
+mod events;
 pub mod executor;
 pub mod hook;
 pub mod listen;
 pub mod local;
+mod metrics;
 pub mod render;
 pub mod reply;
 mod request;
-pub mod route;
 pub mod secret;
-pub mod store;
 pub mod webhook;
 
 #[cfg(test)]
 mod tests;
+
+pub use pitlane_runs::{route, store};
 
 pub use api::ApiState;
 pub use client::Client;

@@ -108,6 +108,18 @@ pub fn render_steps(steps: &[StepRecord]) -> String {
     out
 }
 
+/// One event of a run that is followed.
+pub fn render_event(name: &str, data: &str) -> String {
+    let record = serde_json::from_str::<StepRecord>(data).ok().filter(|_| name == "step");
+    let run = serde_json::from_str::<Run>(data).ok().filter(|_| name == "run");
+    match (record, run, name) {
+        (Some(record), ..) => render_steps(std::slice::from_ref(&record)),
+        (_, Some(run), _) => format!("{}  {} is {}\n", time(run.updated), run.id, run.state.name()),
+        (.., "end") => String::new(),
+        _ => format!("{}\n", printable(data, SHOWN)),
+    }
+}
+
 /// Text for a terminal: no control characters, so that no step's message can move its cursor.
 fn printable(text: &str, max: usize) -> String {
     let clean = |c: char| if c.is_control() && c != '\n' { '\u{fffd}' } else { c };

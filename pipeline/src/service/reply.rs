@@ -9,18 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::store::StoreError;
 
-/// What a refused request is told. `code` is stable and for programs, the rest for people.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
-#[error("{message}")]
-pub struct Told {
-    /// Stable, lower-case words joined by `-`.
-    pub code: String,
-    /// What happened, with the value that caused it.
-    pub message: String,
-    /// The next step.
-    #[serde(default)]
-    pub hint: String,
-}
+pub use pitlane_runs::Told;
 
 #[derive(Serialize, Deserialize)]
 pub(crate) struct Wrapped {

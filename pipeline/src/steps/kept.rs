@@ -6,7 +6,7 @@ use std::{io::ErrorKind, path::Path};
 use anyhow::Context as _;
 use pitlane_release::Digest;
 
-use crate::{assemble::layer::write_atomically, sign::Signer};
+use crate::{assemble::layer::write_atomically, service::Store, sign::Signer};
 
 /// Hexadecimal digits of a digest in a name.
 const DIGITS: usize = 12;
@@ -19,6 +19,41 @@ pub(super) fn name(pipeline: &Digest, signer: &Signer, document: &str) -> String
         None => signer.kind().to_owned(),
     };
     format!("{}-{by}-{document}", &pipeline.hex()[..DIGITS])
+}
+
+/// Where documents are kept.
+#[derive(Clone, Debug)]
+pub enum Keeper {
+    /// In the run's own folder: for a release without a service.
+    Files,
+    /// In the store, so that another machine finds them when it goes on with the run.
+    Store(Store),
+}
+
+impl Keeper {
+    /// The document of this name, made now if there is none.
+    pub(super) async fn once(
+        &self,
+        run: &str,
+        dir: &Path,
+        name: &str,
+        make: impl FnOnce() -> anyhow::Result<Vec<u8>>,
+    ) -> anyhow::Result<Vec<u8>> {
+        let file = dir.join(name);
+        let store = match self {
+            Self::Files => return once(&file, make),
+            Self::Store(store) => store,
+        };
+        if let Some(bytes) = store.document(run, name).await? {
+            return Ok(bytes);
+        }
+        // A run that was begun by a program that knew only files.
+        let bytes = match file.try_exists()? {
+            true => std::fs::read(&file).with_context(|| file.display().to_string())?,
+            false => make()?,
+        };
+        Ok(store.keep_document(run, name, bytes).await?)
+    }
 }
 
 /// The document in this file, made now if there is none.

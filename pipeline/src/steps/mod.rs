@@ -11,6 +11,7 @@ mod rollback;
 mod sigtag;
 mod vouch;
 
+pub use kept::Keeper;
 pub use rollback::highest_counter;
 
 use std::{
@@ -105,6 +106,8 @@ pub struct LocalLane {
     pub cache: PathBuf,
     /// Programs.
     pub tools: Tools,
+    /// Where documents that are made once are kept.
+    pub keeper: Keeper,
 }
 
 impl Lane for LocalLane {
@@ -118,7 +121,7 @@ impl Lane for LocalLane {
             let made = std::fs::create_dir_all(&dir);
             made.map_err(|error| failed(step, &anyhow::Error::new(error)))?;
             let context = Context { lane: self, ready, job, done, dir: &dir };
-            context.began().map_err(|error| failed(step, &error))?;
+            context.began().await.map_err(|error| failed(step, &error))?;
             let result = if job.rollback {
                 context.rollback(step).await
             } else {
@@ -136,6 +139,13 @@ impl Lane for LocalLane {
             };
             result.map_err(|error| failed(step, &error))
         })
+    }
+
+    fn lost(&self, job: &Job, done: &Outputs) -> Option<Step> {
+        // After the push everything is in the registry, in the journal, or a kept document.
+        let needs_files = !done.contains_key(&Step::Push) && !job.rollback;
+        let lost = needs_files && !done.is_empty() && !self.work.join(&job.run).exists();
+        lost.then_some(Step::Checkout)
     }
 }
 
@@ -157,24 +167,30 @@ impl Context<'_> {
     }
 
     /// When the run began, in whole seconds; the same whenever a step is run again.
-    fn began(&self) -> anyhow::Result<Timestamp> {
-        let mark = self.dir.join("began");
-        if !mark.exists() {
-            crate::assemble::layer::write_atomically(&mark, b"")?;
-        }
-        let modified = Timestamp::try_from(std::fs::metadata(&mark)?.modified()?)?;
-        Ok(Timestamp::from_second(modified.as_second())?)
+    async fn began(&self) -> anyhow::Result<Timestamp> {
+        let now = Timestamp::from_second(now().as_second())?.to_string();
+        let text = self.keep("began", || Ok(now.into_bytes())).await?;
+        let text = String::from_utf8(text)?;
+        text.parse().with_context(|| format!("`{text}`, when the run began"))
     }
 
     /// A document that is sealed once in this run, by this signer.
-    fn once(
+    async fn once(
         &self,
         name: &str,
         signer: &Signer,
         make: impl FnOnce() -> anyhow::Result<Vec<u8>>,
     ) -> anyhow::Result<Vec<u8>> {
         let name = kept::name(&self.ready.pipeline.digest, signer, name);
-        kept::once(&self.dir.join(name), make)
+        self.keep(&name, make).await
+    }
+
+    async fn keep(
+        &self,
+        name: &str,
+        make: impl FnOnce() -> anyhow::Result<Vec<u8>>,
+    ) -> anyhow::Result<Vec<u8>> {
+        self.lane.keeper.once(&self.job.run, self.dir, name, make).await
     }
 }
 

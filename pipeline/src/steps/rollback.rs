@@ -46,7 +46,7 @@ impl Context<'_> {
         let source = &self.ready.pusher.source;
         let bytes = source.manifest(self.ready.pusher.repository(), &index.to_string()).await?;
         let pipeline = &self.ready.pipeline;
-        let sealed = self.seal(|| attest::renewed(&old, pipeline, self.job, now()))?;
+        let sealed = self.seal(|| attest::renewed(&old, pipeline, self.job, now())).await?;
         self.publish_statement(&sealed, &Descriptor::of(INDEX, &bytes)).await
     }
 }

@@ -53,7 +53,7 @@ impl Context<'_> {
             checkout: &checkout,
             assembled: &assembled,
         };
-        let sealed = self.evidence(&facts, proof.as_ref())?;
+        let sealed = self.evidence(&facts, proof.as_ref()).await?;
         // Each subject takes its evidence in order, beside the others.
         let mut by_subject: BTreeMap<Digest, (&Descriptor, Vec<&Evidence>)> = BTreeMap::new();
         for one in &sealed {
@@ -78,36 +78,41 @@ impl Context<'_> {
     }
 
     /// Everything that the pipeline file wants said, sealed, with the manifests it is attached to.
-    fn evidence(&self, facts: &Facts<'_>, proof: Option<&Proof>) -> anyhow::Result<Vec<Evidence>> {
+    async fn evidence(
+        &self,
+        facts: &Facts<'_>,
+        proof: Option<&Proof>,
+    ) -> anyhow::Result<Vec<Evidence>> {
         let (signer, assembled) = (&self.ready.signer, facts.assembled);
-        let (started, finished) = (self.began()?, now());
+        let (started, finished) = (self.began().await?, now());
         let wanted = &self.ready.pipeline.spec.sign.attest;
         let platforms: Vec<Descriptor> =
             assembled.images.values().map(|image| image.manifest.descriptor.clone()).collect();
         let mut sealed = Vec::new();
         if wanted.contains(&Attest::Provenance) {
             let seal = || signer.seal(&facts.provenance(started, finished));
-            let bundle = self.once("provenance.json", signer, seal)?;
+            let bundle = self.once("provenance.json", signer, seal).await?;
             sealed.push(Evidence { kind: PROVENANCE, bundle, subjects: platforms.clone() });
         }
         if let Some(proof) = proof.filter(|_| wanted.contains(&Attest::Laps)) {
             let platform = proving_platform()?;
             let signer = self.ready.lap_signer();
             let seal = || signer.seal(&facts.lap(proof, platform)?);
-            let bundle = self.once("lap.json", signer, seal)?;
+            let bundle = self.once("lap.json", signer, seal).await?;
             sealed.push(Evidence { kind: LAP, bundle, subjects: platforms.clone() });
         }
         if let Some(golden) = proof.and_then(|proof| proof.golden.as_ref())
             && wanted.contains(&Attest::Golden)
         {
-            let bundle = self.once("golden.json", signer, || signer.seal(&facts.golden(golden)))?;
+            let bundle =
+                self.once("golden.json", signer, || signer.seal(&facts.golden(golden))).await?;
             sealed.push(Evidence { kind: GOLDEN, bundle, subjects: platforms.clone() });
         }
         let card = || ModelCard::parse(&facts.checkout.card);
         if wanted.contains(&Attest::Model) {
             let (card, model): (ModelCard, ModelFacts) = (card()?, self.output(Step::Model)?);
             let seal = || signer.seal(&facts.model(card.clone(), model.clone()));
-            let bundle = self.once("model.json", signer, seal)?;
+            let bundle = self.once("model.json", signer, seal).await?;
             sealed.push(Evidence { kind: MODEL, bundle, subjects: platforms.clone() });
         }
         if wanted.contains(&Attest::Sbom) {
@@ -115,7 +120,7 @@ impl Context<'_> {
             for (platform, image) in &assembled.images {
                 let seal = || signer.seal(&facts.sbom(*platform, &card, &model, started)?);
                 let name = format!("sbom-{}.json", platform.architecture());
-                let bundle = self.once(&name, signer, seal)?;
+                let bundle = self.once(&name, signer, seal).await?;
                 let subjects = vec![image.manifest.descriptor.clone()];
                 sealed.push(Evidence { kind: CYCLONEDX, bundle, subjects });
             }
@@ -128,7 +133,7 @@ impl Context<'_> {
                     None => Ok(bundle),
                 }
             };
-            let bundle = self.once("model.sig", signer, seal)?;
+            let bundle = self.once("model.sig", signer, seal).await?;
             // It speaks of the files, whatever image they are in.
             let subjects = vec![assembled.index.descriptor.clone()];
             sealed.push(Evidence { kind: MODEL_SIGNATURE, bundle, subjects });
@@ -148,7 +153,7 @@ impl Context<'_> {
         };
         let index = &assembled.index.descriptor;
         let manifests = assembled.images.values().map(|image| &image.manifest.descriptor);
-        let sealed = self.seal(|| facts.release(evidence, now()))?;
+        let sealed = self.seal(|| facts.release(evidence, now())).await?;
         let platforms = try_join_all(
             (1..).zip(manifests).map(|(number, manifest)| self.attach_signature(number, manifest)),
         );
@@ -164,7 +169,7 @@ impl Context<'_> {
         let signature = attest::signature(&subject.digest);
         let signer = &self.ready.signer;
         let seal = || signer.seal(&signature);
-        let bundle = self.once(&format!("signature-{number}.json"), signer, seal)?;
+        let bundle = self.once(&format!("signature-{number}.json"), signer, seal).await?;
         self.attach(&bundle, COSIGN_SIGN, subject, &[]).await?;
         match self.ready.pipeline.spec.sign.sig_tags {
             true => self.sig_tag(&subject.digest).await,
@@ -173,12 +178,12 @@ impl Context<'_> {
     }
 
     /// Seals a release statement once; the one that was sealed before is found again.
-    pub(super) fn seal(
+    pub(super) async fn seal(
         &self,
         make: impl FnOnce() -> anyhow::Result<ReleaseStatement>,
     ) -> anyhow::Result<Sealed> {
         let signer = &self.ready.signer;
-        let bundle = self.once("release.json", signer, || signer.seal(&make()?))?;
+        let bundle = self.once("release.json", signer, || signer.seal(&make()?)).await?;
         let parsed = pitlane_release::bundle::Bundle::parse(&bundle)?;
         let statement = ReleaseStatement::read(parsed.untrusted_payload())?;
         Ok(Sealed { statement, bundle })
@@ -226,7 +231,7 @@ impl Context<'_> {
         tags: &[&str],
     ) -> anyhow::Result<()> {
         // The note's time must be the same when the step is run again.
-        let created = self.began()?;
+        let created = self.began().await?;
         self.ready.pusher.attach(bundle, kind, subject, created, tags).await
     }
 }

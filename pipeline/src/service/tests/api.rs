@@ -42,7 +42,7 @@ async fn what_the_operator_sees_and_changes() {
 
     let run = queue(&store, &route("octo/car", "car"), "v1").await;
     queue(&store, &route("octo/truck", "truck"), "v1").await;
-    let claim = store.claim().await.unwrap().unwrap();
+    let claim = store.claim("test").await.unwrap().unwrap();
     store
         .advance(&claim.lease, Step::Checkout, &json!({"commit": "abc"}), Some(Step::Model))
         .await
@@ -165,7 +165,7 @@ async fn a_release_of_files_on_this_machine() {
     assert!(matches!(store.deliver(moved).await.unwrap(), Receipt::Moved { .. }));
 
     // Who waits hears of the end, and not before.
-    let claim = store.claim().await.unwrap().unwrap();
+    let claim = store.claim("test").await.unwrap().unwrap();
     let soon = Duration::from_millis(50);
     assert_eq!(store.ended(&run.id, soon).await.unwrap().state, RunState::Running);
     let waiting = tokio::spawn({
@@ -188,4 +188,44 @@ async fn a_client_of_nobody() {
     let error = Client::new("http://127.0.0.1:1", None).unwrap().show("r1").await.unwrap_err();
     let text = error.to_string();
     assert!(text.contains("refused") && text.contains("pitlane serve"), "{text}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_run_is_followed_until_it_ends() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(&dir.path().join("s.db")).unwrap();
+    let token = dir.path().join("token");
+    let state = ApiState::new(store.clone(), Token::from_file_or_new(&token).unwrap());
+    let served = Served::start(state.router()).await;
+    let client = Client::new(&served.url(""), Some(Token::from_file(&token).unwrap())).unwrap();
+    let run = queue(&store, &route("octo/car", "car"), "v1").await;
+    assert!(matches!(
+        client.follow("r0-none", |_, _| ()).await,
+        Err(ClientError::Refused { status: 404, .. })
+    ));
+
+    let (listener, id) = (Client::new(&served.url(""), None).unwrap(), run.clone());
+    let told = tokio::spawn(async move {
+        let mut told = Vec::new();
+        let each = |name: &str, data: &str| told.push((name.to_owned(), data.to_owned()));
+        listener.follow(&id, each).await.unwrap();
+        told
+    });
+    let claim = store.claim("test").await.unwrap().unwrap();
+    store.advance(&claim.lease, Step::Checkout, &json!(1), Some(Step::Model)).await.unwrap();
+    tokio::time::sleep(Duration::from_millis(600)).await;
+    // Asked for by a client with the token, heard of by who has the run.
+    let nobody = Client::new(&served.url(""), None).unwrap();
+    assert!(matches!(nobody.cancel(&run).await, Err(ClientError::Refused { status: 401, .. })));
+    assert_eq!(client.cancel(&run).await.unwrap().state, RunState::Running);
+    assert!(store.renew(&claim.lease).await.unwrap());
+    store.cancelled(&claim.lease).await.unwrap();
+    let told = told.await.unwrap();
+    let names: Vec<&str> = told.iter().map(|(name, _)| name.as_str()).collect();
+    assert_eq!(names.last(), Some(&"end"), "{names:?}");
+    let text: String =
+        told.iter().map(|(name, data)| crate::service::render::render_event(name, data)).collect();
+    for line in ["checkout  #1  done", "model     #1  running", "interrupted", "is cancelled"] {
+        assert!(text.contains(line), "{line} is not in\n{text}");
+    }
 }

@@ -62,8 +62,8 @@ async fn ended(store: &Store, run: &str) -> Run {
         loop {
             let run = store.run(run).await.unwrap();
             match run.state {
-                RunState::Done | RunState::Failed => return run,
-                RunState::Queued | RunState::Running => sleep(Duration::from_millis(10)).await,
+                state if state.is_over() => return run,
+                _ => sleep(Duration::from_millis(10)).await,
             }
         }
     };
@@ -243,5 +243,69 @@ async fn a_drain_that_takes_too_long_is_cut_and_resumed() {
     assert_eq!(ended(&store, &run).await.state, RunState::Done);
     let steps = store.steps(&run).await.unwrap();
     assert_eq!(steps[0].outcome, StepOutcome::Interrupted);
+    assert!(executor.drain(Duration::from_secs(5)).await);
+}
+
+/// A run whose end is asked for stops in the middle of a step, and another process that took a
+/// run over stops the one that had it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cancelled_run_stops_in_its_step() {
+    let (_dir, store) = store();
+    let (began, finished) = (Arc::new(AtomicU32::new(0)), Arc::new(AtomicU32::new(0)));
+    let (b, e) = (Arc::clone(&began), Arc::clone(&finished));
+    let lane = lane(move |_, _, _| {
+        let (b, e) = (Arc::clone(&b), Arc::clone(&e));
+        async move {
+            b.fetch_add(1, Ordering::SeqCst);
+            sleep(Duration::from_secs(30)).await;
+            e.fetch_add(1, Ordering::SeqCst);
+            Ok(json!(null))
+        }
+    });
+    let executor = Executor::start(store.clone(), lane, quick()).await.unwrap();
+    let run = queue(&store, &route("octo/car", "car"), "v1").await;
+    while began.load(Ordering::SeqCst) == 0 {
+        sleep(Duration::from_millis(10)).await;
+    }
+    store.cancel(&run).await.unwrap();
+    assert_eq!(ended(&store, &run).await.state, RunState::Cancelled);
+    assert_eq!(finished.load(Ordering::SeqCst), 0, "the step was not waited for");
+    // The pipeline is free again.
+    queue(&store, &route("octo/car", "car"), "v2").await;
+    while began.load(Ordering::SeqCst) < 2 {
+        sleep(Duration::from_millis(10)).await;
+    }
+    assert!(!executor.drain(Duration::from_millis(200)).await);
+}
+
+/// A run from another machine: what it left there is made again here, in order.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_left_elsewhere_is_done_again() {
+    struct Here(std::sync::Mutex<Vec<Step>>);
+    impl Lane for Here {
+        fn run<'a>(
+            &'a self,
+            _: &'a Job,
+            step: Step,
+            _: &'a Outputs,
+        ) -> crate::lane::StepFuture<'a> {
+            self.0.lock().unwrap().push(step);
+            Box::pin(async move { Ok(json!(step.name())) })
+        }
+
+        fn lost(&self, _: &Job, done: &Outputs) -> Option<Step> {
+            (done.len() == 2).then_some(Step::Checkout)
+        }
+    }
+    let (_dir, store) = store();
+    let run = queue(&store, &route("octo/car", "car"), "v1").await;
+    let claim = store.claim("gone").await.unwrap().unwrap();
+    store.advance(&claim.lease, Step::Checkout, &json!(1), Some(Step::Model)).await.unwrap();
+    store.advance(&claim.lease, Step::Model, &json!(2), Some(Step::Assemble)).await.unwrap();
+    let here = Arc::new(Here(std::sync::Mutex::default()));
+    let lane: Arc<dyn Lane> = here.clone();
+    let executor = Executor::start(store.clone(), lane, quick()).await.unwrap();
+    assert_eq!(ended(&store, &run).await.state, RunState::Done);
+    assert_eq!(*here.0.lock().unwrap(), Step::ALL);
     assert!(executor.drain(Duration::from_secs(5)).await);
 }

@@ -3,7 +3,6 @@
 mod api;
 mod executor;
 mod hook;
-mod inbox;
 mod load;
 mod resume;
 mod webhook;
@@ -43,6 +42,7 @@ fn route(repository: &str, pipeline: &str) -> Route {
         car_kind: "donkeycar".to_owned(),
         tag_pattern: "*".to_owned(),
         allow_moved_tags: false,
+        supersede: false,
     }
 }
 

@@ -1,18 +1,24 @@
-//! The durable store: deliveries, tags, counters, runs and their journal, in one `SQLite` file.
+//! The durable store: deliveries, tags, counters, runs and their journal, in one `SQLite` file or
+//! in `PostgreSQL`.
 //!
 //! One thread writes, in group commits ([`writer`]): what callers queue while a transaction is
 //! being synced goes into the next one, so a thousand deliveries share a few syncs and each is on
 //! disk before its caller goes on. Reads use a connection of their own (WAL).
 //!
 //! The methods of [`Store`] are the seam: each is one transaction with a name and typed arguments,
-//! no SQL leaves this directory, and leases carry fencing numbers, so that a `PostgreSQL` store for
-//! several replicas can take its place.
+//! no SQL leaves this directory. Leases carry fencing numbers and end: what a dead replica held is
+//! taken over by another.
 
 mod counters;
+mod db;
+mod documents;
+mod figures;
 mod inbox;
 mod journal;
+mod postgres;
 mod runs;
-mod schema;
+mod sqlite;
+mod takeover;
 mod types;
 mod writer;
 
@@ -24,13 +30,15 @@ use std::{
 use rusqlite::Connection;
 use tokio::sync::{Notify, watch};
 
+use db::Db;
+pub use figures::Figures;
 pub use inbox::{Decision, Delivery, Receipt};
 pub use journal::{Claim, Lease};
+pub use postgres::PostgresUrl;
 pub use runs::LocalRelease;
 pub use types::{Alert, Run, RunFilter, RunState, StepOutcome, StepRecord};
-pub(crate) use writer::Db;
 
-use super::reply::Told;
+use crate::Told;
 
 /// Why the store gave no answer, or refused.
 #[derive(Debug, thiserror::Error)]
@@ -56,9 +64,17 @@ pub enum StoreError {
         /// The newest we know.
         known: i64,
     },
-    /// `SQLite` failed.
+    /// The server could not be had.
+    #[error("store: no connection to {server}: {reason}")]
+    Unreachable {
+        /// Its hosts and database.
+        server: String,
+        /// Why.
+        reason: String,
+    },
+    /// The database failed.
     #[error("store: {0}")]
-    Sql(#[from] rusqlite::Error),
+    Sql(String),
     /// The transaction that held this write was not committed.
     #[error("store: commit failed: {0}")]
     Commit(String),
@@ -98,11 +114,19 @@ pub struct Store {
 
 struct Inner {
     writer: writer::Writer,
-    reader: Mutex<Connection>,
+    reader: Mutex<Reader>,
+    /// Whether others write it, too: then their news must be looked for.
+    shared: bool,
     /// Wakes the executor when a run was queued.
     queued: Notify,
     /// Wakes who waits for the end of a run.
     ends: watch::Sender<()>,
+}
+
+/// The connection for reads.
+enum Reader {
+    Sqlite(Connection),
+    Postgres(Box<postgres::Pg>),
 }
 
 impl std::fmt::Debug for Store {
@@ -116,16 +140,32 @@ impl Store {
     /// exclusive lock on `path` + `.lock` until the last clone is gone.
     pub fn open(path: &Path) -> Result<Self, StoreError> {
         let lock = writer::lock(path)?;
-        let connection = schema::open(path)?;
-        let reader = schema::open_reader(path)?;
-        let writer = writer::Writer::start(connection, lock)?;
+        let connection = sqlite::open(path)?;
+        let reader = Reader::Sqlite(sqlite::open_reader(path)?);
+        Self::of(writer::Backend::Sqlite(connection, lock), reader)
+    }
+
+    /// Connects to a server, makes or migrates the tables, and starts the writer. Blocks.
+    pub fn connect(url: &PostgresUrl) -> Result<Self, StoreError> {
+        let backend = writer::Backend::Postgres(Box::new(postgres::Pg::open(url)?));
+        Self::of(backend, Reader::Postgres(Box::new(postgres::Pg::reader(url)?)))
+    }
+
+    fn of(backend: writer::Backend, reader: Reader) -> Result<Self, StoreError> {
+        let shared = matches!(reader, Reader::Postgres(_));
         let inner = Inner {
-            writer,
+            writer: writer::Writer::start(backend)?,
             reader: Mutex::new(reader),
+            shared,
             queued: Notify::new(),
             ends: watch::Sender::new(()),
         };
         Ok(Self { inner: Arc::new(inner) })
+    }
+
+    /// Whether other processes write this store, too.
+    pub fn is_shared(&self) -> bool {
+        self.inner.shared
     }
 
     /// One write, durable when this returns.
@@ -141,11 +181,18 @@ impl Store {
     async fn read<T, F>(&self, work: F) -> Result<T, StoreError>
     where
         T: Send + 'static,
-        F: FnOnce(&Connection) -> Result<T, StoreError> + Send + 'static,
+        F: FnOnce(&Db<'_>) -> Result<T, StoreError> + Send + 'static,
     {
         let inner = Arc::clone(&self.inner);
         let reading = tokio::task::spawn_blocking(move || {
-            work(&inner.reader.lock().unwrap_or_else(PoisonError::into_inner))
+            let reader = inner.reader.lock().unwrap_or_else(PoisonError::into_inner);
+            match &*reader {
+                Reader::Sqlite(connection) => work(&Db::Sqlite(sqlite::Sqlite::new(connection))),
+                Reader::Postgres(pg) => {
+                    pg.revive()?;
+                    work(&Db::Postgres(pg))
+                }
+            }
         });
         reading.await.unwrap_or(Err(StoreError::Stopped))
     }
@@ -157,11 +204,11 @@ impl Store {
             self.write(|db| {
                 let last = "UPDATE deliveries SET outcome = outcome
                             WHERE seq = (SELECT max(seq) FROM deliveries)";
-                Ok(db.execute(last, [])?)
+                db.execute(last, &[])
             })
             .await?;
         }
-        self.read(|c| Ok(c.query_row("SELECT 1", [], |_| Ok(()))?)).await
+        self.read(|db| db.first("SELECT count(*) FROM counters", &[], |_| Ok(()))).await.map(drop)
     }
 
     /// Resolves when a run was queued since the last call.
@@ -179,6 +226,6 @@ impl Store {
 }
 
 /// Milliseconds since 1970, UTC: the service's one reading of the clock.
-pub(crate) fn now_ms() -> i64 {
+pub fn now_ms() -> i64 {
     jiff::Timestamp::now().as_millisecond()
 }

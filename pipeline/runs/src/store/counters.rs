@@ -1,15 +1,14 @@
 //! Release counters: one rising number per (source repository, car kind).
 
 use pitlane_release::Counter;
-use rusqlite::params;
 
-use super::{Db, Store, StoreError};
+use super::{Db, Store, StoreError, db::params};
 
 /// Takes the next counter, within the transaction that creates its run.
 pub(super) fn next(db: &Db<'_>, source: &str, kind: &str) -> Result<Counter, StoreError> {
     let value: Option<i64> = db.first(
         "INSERT INTO counters (source, kind, value) VALUES (?1, ?2, 1)
-         ON CONFLICT (source, kind) DO UPDATE SET value = value + 1 RETURNING value",
+         ON CONFLICT (source, kind) DO UPDATE SET value = counters.value + 1 RETURNING value",
         params![source, kind],
         |row| row.get(0),
     )?;
@@ -31,7 +30,9 @@ impl Store {
         self.write(move |db| {
             let value: Option<i64> = db.first(
                 "INSERT INTO counters (source, kind, value) VALUES (?1, ?2, ?3)
-                 ON CONFLICT (source, kind) DO UPDATE SET value = max(value, excluded.value)
+                 ON CONFLICT (source, kind) DO UPDATE SET value =
+                   CASE WHEN counters.value < excluded.value THEN excluded.value
+                   ELSE counters.value END
                  RETURNING value",
                 params![source, kind, at_least],
                 |row| row.get(0),

@@ -1,8 +1,6 @@
 //! The one thread that writes, in group commits.
 
 use std::{
-    cell::RefCell,
-    collections::HashMap,
     fs::{File, TryLockError},
     path::{Path, PathBuf},
     sync::{
@@ -12,10 +10,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use rusqlite::{Connection, OptionalExtension as _, Params, Row, Statement};
+use rusqlite::Connection;
 use tokio::sync::{mpsc, oneshot};
 
-use super::StoreError;
+use super::{StoreError, db::Db, postgres::Pg, sqlite::Sqlite};
 
 /// Writes waiting beyond this make senders wait: about 100 MB at the largest usual payloads.
 const QUEUE: usize = 4096;
@@ -35,62 +33,12 @@ const LOCK_TIME: Duration = Duration::from_secs(5);
 type Work = Box<dyn FnOnce(&Db<'_>) -> Done + Send>;
 type Done = Box<dyn FnOnce(Option<&str>) + Send>;
 
-/// The connection within a transaction, with its prepared statements.
-pub(crate) struct Db<'c> {
-    connection: &'c Connection,
-    statements: RefCell<HashMap<&'static str, Statement<'c>>>,
-}
-
-impl<'c> Db<'c> {
-    fn new(connection: &'c Connection) -> Self {
-        Self { connection, statements: RefCell::default() }
-    }
-
-    fn with<T>(
-        &self,
-        sql: &'static str,
-        run: impl FnOnce(&mut Statement<'c>) -> rusqlite::Result<T>,
-    ) -> rusqlite::Result<T> {
-        let mut statements = self.statements.borrow_mut();
-        if !statements.contains_key(sql) {
-            statements.insert(sql, self.connection.prepare(sql)?);
-        }
-        run(statements.get_mut(sql).expect("inserted above"))
-    }
-
-    /// Executes; the number of rows changed.
-    pub(crate) fn execute(
-        &self,
-        sql: &'static str,
-        params: impl Params,
-    ) -> rusqlite::Result<usize> {
-        self.with(sql, |statement| statement.execute(params))
-    }
-
-    /// The first row, if there is one.
-    pub(crate) fn first<T>(
-        &self,
-        sql: &'static str,
-        params: impl Params,
-        map: impl FnOnce(&Row<'_>) -> rusqlite::Result<T>,
-    ) -> rusqlite::Result<Option<T>> {
-        self.with(sql, |statement| statement.query_row(params, map).optional())
-    }
-
-    /// All rows.
-    pub(crate) fn all<T>(
-        &self,
-        sql: &'static str,
-        params: impl Params,
-        map: impl FnMut(&Row<'_>) -> rusqlite::Result<T>,
-    ) -> rusqlite::Result<Vec<T>> {
-        self.with(sql, |statement| statement.query_map(params, map)?.collect())
-    }
-
-    /// Row id of the last insert.
-    pub(crate) fn last_row(&self) -> i64 {
-        self.connection.last_insert_rowid()
-    }
+/// What is written to.
+pub(super) enum Backend {
+    /// A file, with the lock beside it.
+    Sqlite(Connection, File),
+    /// A server.
+    Postgres(Box<Pg>),
 }
 
 /// Takes the process lock beside the store; a predecessor that is ending gets a moment.
@@ -128,16 +76,17 @@ pub(super) struct Writer {
 
 impl Writer {
     /// Starts the thread; it ends when the writer is dropped, and lets go of the lock then.
-    pub(super) fn start(connection: Connection, lock: File) -> Result<Self, StoreError> {
+    pub(super) fn start(backend: Backend) -> Result<Self, StoreError> {
         let (queue, waiting) = mpsc::channel(QUEUE);
         let failing = Arc::new(AtomicBool::new(false));
         let flag = Arc::clone(&failing);
         std::thread::Builder::new()
             .name("store-writer".to_owned())
-            .spawn(move || {
-                write_all(&connection, waiting, &flag);
-                drop(connection);
-                drop(lock);
+            .spawn(move || match backend {
+                Backend::Sqlite(connection, _lock) => {
+                    write_all(&Db::Sqlite(Sqlite::new(&connection)), waiting, &flag);
+                }
+                Backend::Postgres(pg) => write_all(&Db::Postgres(&pg), waiting, &flag),
             })
             .map_err(|e| StoreError::Commit(format!("the writer did not start: {e}")))?;
         Ok(Self { queue, failing })
@@ -151,7 +100,7 @@ impl Writer {
     {
         let (tell, told) = oneshot::channel();
         let work: Work = Box::new(move |db| {
-            let mut outcome = isolated(db, work);
+            let mut outcome = db.isolated(work);
             Box::new(move |failed| {
                 if let Some(reason) = failed {
                     outcome = Err(StoreError::Commit(reason.to_owned()));
@@ -173,34 +122,17 @@ impl Writer {
     }
 }
 
-/// One write in a savepoint, so that its failure takes nothing back but its own rows.
-fn isolated<T>(
-    db: &Db<'_>,
-    work: impl FnOnce(&Db<'_>) -> Result<T, StoreError>,
-) -> Result<T, StoreError> {
-    db.execute("SAVEPOINT one", [])?;
-    let outcome = work(db);
-    if outcome.is_err() {
-        db.execute("ROLLBACK TO one", [])?;
-    }
-    db.execute("RELEASE one", [])?;
-    outcome
-}
-
-fn write_all(connection: &Connection, mut waiting: mpsc::Receiver<Work>, failing: &AtomicBool) {
-    let db = Db::new(connection);
+fn write_all(db: &Db<'_>, mut waiting: mpsc::Receiver<Work>, failing: &AtomicBool) {
     let mut last = Last { writes: 1, took: Duration::ZERO };
     while let Some(first) = waiting.blocking_recv() {
         last.gather(&waiting);
         let mut done = Vec::with_capacity(16);
         let start = Instant::now();
-        let outcome = transaction(&db, first, &mut waiting, &mut done);
+        let outcome = transaction(db, first, &mut waiting, &mut done);
         last = Last { writes: done.len(), took: start.elapsed() };
         let failed = outcome.err().map(|error| {
             // A failed COMMIT may leave the transaction open.
-            if !connection.is_autocommit() {
-                drop(db.execute("ROLLBACK", []));
-            }
+            db.roll_back();
             tracing::error!(%error, writes = done.len(), "store transaction failed");
             error.to_string()
         });
@@ -234,16 +166,15 @@ fn transaction(
     first: Work,
     waiting: &mut mpsc::Receiver<Work>,
     done: &mut Vec<Done>,
-) -> rusqlite::Result<()> {
-    let began = db.execute("BEGIN IMMEDIATE", []);
+) -> Result<(), StoreError> {
     // Without a transaction nothing runs: `first` is dropped, and its sender hears of that.
-    began?;
+    db.begin()?;
     let start = Instant::now();
     done.push(first(db));
     // A full disk makes SQLite end the transaction itself; then COMMIT fails and all are told.
-    while done.len() < BATCH && start.elapsed() < BATCH_TIME && !db.connection.is_autocommit() {
+    while done.len() < BATCH && start.elapsed() < BATCH_TIME && db.in_transaction() {
         let Ok(next) = waiting.try_recv() else { break };
         done.push(next(db));
     }
-    db.execute("COMMIT", []).map(drop)
+    db.commit()
 }

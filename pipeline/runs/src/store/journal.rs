@@ -3,18 +3,21 @@
 //! A claim gives a [`Lease`] with a fencing number; every later write carries it and is refused
 //! when another claim came after. A step's finish and the next one's start are one transaction.
 
-use rusqlite::params;
 use serde_json::Value;
 
 use super::{
-    Db, Run, RunState, Store, StoreError, now_ms,
+    Db, Run, RunState, Store, StoreError,
+    db::params,
+    now_ms,
     runs::{newer_done, one_run},
+    takeover,
     types::step,
 };
 use crate::lane::{Outputs, Step, StepError};
 
-/// A step that takes the service down with it this often is not started again by itself.
-const MAX_INTERRUPTED: i64 = 5;
+/// How long a claim holds without being renewed (milliseconds): the time after which a dead
+/// replica's work is taken over.
+const LEASE: i64 = 30_000;
 
 /// The right to write a run's journal, until somebody else claims the run.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -63,7 +66,8 @@ fn held(db: &Db<'_>, lease: &Lease) -> Result<(), StoreError> {
 fn start(db: &Db<'_>, run: &str, step: Step) -> Result<(), StoreError> {
     db.execute(
         "INSERT INTO steps (run, step, attempt, outcome, started)
-         SELECT ?1, ?2, coalesce(max(attempt), 0) + 1, 'running', ?3 FROM steps
+         SELECT CAST(?1 AS TEXT), CAST(?2 AS TEXT), coalesce(max(attempt), 0) + 1, 'running',
+           CAST(?3 AS BIGINT) FROM steps
          WHERE run = ?1 AND step = ?2",
         params![run, step.name(), now_ms()],
     )?;
@@ -97,13 +101,37 @@ pub(super) fn set_state(db: &Db<'_>, run: &str, state: RunState) -> Result<(), S
     Ok(())
 }
 
-fn set_failed(db: &Db<'_>, run: &str, step: &str, error: &str) -> Result<(), StoreError> {
+/// Ends a run in this state, with the step and the reason.
+pub(super) fn set_ended(
+    db: &Db<'_>,
+    run: &str,
+    state: RunState,
+    step: &str,
+    error: &str,
+) -> Result<(), StoreError> {
     db.execute(
-        "UPDATE runs SET state = 'failed', updated = ?4, failed_step = ?2, error = ?3
+        "UPDATE runs SET state = ?5, updated = ?4, failed_step = ?2, error = ?3
          WHERE id = ?1",
-        params![run, step, error, now_ms()],
+        params![run, step, error, now_ms(), state.name()],
     )?;
     Ok(())
+}
+
+/// The step that was under way did not end.
+pub(super) fn interrupt(db: &Db<'_>, run: &str) -> Result<(), StoreError> {
+    db.execute(
+        "UPDATE steps SET outcome = 'interrupted', finished = ?2
+         WHERE run = ?1 AND outcome = 'running'",
+        params![run, now_ms()],
+    )?;
+    Ok(())
+}
+
+/// Whether somebody asked for its end.
+fn cancelled(db: &Db<'_>, run: &str) -> Result<bool, StoreError> {
+    let asked =
+        db.first("SELECT cancel FROM runs WHERE id = ?1", params![run], |row| row.get(0))?;
+    Ok(asked.unwrap_or(false))
 }
 
 pub(super) fn json<T: serde::Serialize>(value: &T) -> Result<String, StoreError> {
@@ -111,55 +139,22 @@ pub(super) fn json<T: serde::Serialize>(value: &T) -> Result<String, StoreError>
 }
 
 impl Store {
-    /// Queues again what the last process left running, and fails what took it down too often.
-    /// Call once, before any claim. Returns how many runs go on.
-    pub async fn adopt(&self) -> Result<usize, StoreError> {
-        let adopted = self.write(|db| {
-            db.execute(
-                "UPDATE steps SET outcome = 'interrupted', finished = ?1 WHERE outcome = 'running'",
-                params![now_ms()],
-            )?;
-            let poisonous: Vec<(String, String)> = db.all(
-                "SELECT s.run, s.step FROM steps s JOIN runs r ON r.id = s.run
-                 WHERE r.state = 'running' AND s.outcome = 'interrupted' AND s.attempt >
-                   (SELECT coalesce(max(attempt), 0) FROM steps o
-                    WHERE o.run = s.run AND o.step = s.step AND o.outcome IN ('failed', 'done'))
-                 GROUP BY s.run, s.step HAVING count(*) >= ?1",
-                params![MAX_INTERRUPTED],
-                |row| Ok((row.get(0)?, row.get(1)?)),
-            )?;
-            for (run, step) in poisonous {
-                let error = json(&StepError {
-                    code: "interrupted".to_owned(),
-                    message: format!("the service ended {MAX_INTERRUPTED} times during {step}"),
-                    hint: "look for the kernel's out-of-memory messages, then `pitlane runs retry`"
-                        .to_owned(),
-                    retryable: true,
-                    refused: false,
-                })?;
-                set_failed(db, &run, &step, &error)?;
-                // Counts as a failed attempt, so that a retry has all its chances again.
-                db.execute(
-                    "UPDATE steps SET outcome = 'failed', error = ?3 WHERE run = ?1 AND step = ?2
-                     AND attempt = (SELECT max(attempt) FROM steps WHERE run = ?1 AND step = ?2)",
-                    params![run, step, error],
-                )?;
+    /// Takes the oldest queued run whose pipeline is not busy, and starts its next step. `holder`
+    /// says to people which process has it. Where others write the store too, what nobody renewed
+    /// goes back to the queue before.
+    pub async fn claim(&self, holder: &str) -> Result<Option<Claim>, StoreError> {
+        let (holder, shared) = (holder.to_owned(), self.is_shared());
+        self.write(move |db| {
+            let clock = db.clock()?;
+            if shared {
+                takeover::take_back(db, clock)?;
             }
-            Ok(db.execute("UPDATE runs SET state = 'queued' WHERE state = 'running'", [])?)
-        });
-        let adopted = adopted.await?;
-        self.wake();
-        Ok(adopted)
-    }
-
-    /// Takes the oldest queued run whose pipeline is not busy, and starts its next step.
-    pub async fn claim(&self) -> Result<Option<Claim>, StoreError> {
-        self.write(|db| {
             loop {
                 let id: Option<(String, i64)> = db.first(
                     // From one pipeline with queued runs to the next, by the index: a long queue behind
                     // a busy pipeline must not make every delivery pay for it.
-                    "UPDATE runs SET state = 'running', fence = fence + 1, updated = ?1
+                    "UPDATE runs SET state = 'running', fence = fence + 1, updated = ?1,
+                   lease = ?2, holder = ?3
                  WHERE seq = (
                    WITH RECURSIVE waiting(pipeline) AS (
                      SELECT min(pipeline) FROM runs WHERE state = 'queued'
@@ -173,22 +168,27 @@ impl Store {
                      (SELECT 1 FROM runs b
                       WHERE b.state = 'running' AND b.pipeline = waiting.pipeline))
                  RETURNING id, fence",
-                    params![now_ms()],
+                    params![now_ms(), clock + LEASE, holder],
                     |row| Ok((row.get(0)?, row.get(1)?)),
                 )?;
                 let Some((id, fence)) = id else { return Ok(None) };
                 let run = one_run(db, &id)?;
+                if cancelled(db, &id)? {
+                    set_state(db, &id, RunState::Cancelled)?;
+                    continue;
+                }
                 // A retried run may have waited while a newer one finished: its older counter would
                 // be promoted over the newer one, and no car would take it.
                 if let Some(newer) = newer_done(db, &run)? {
                     let why = format!("run {newer} released a higher counter meanwhile");
                     let error = StepError::new("superseded", why, "push a new tag, or roll back");
                     let step = run.failed_step.map_or("checkout", Step::name);
-                    set_failed(db, &id, step, &json(&error)?)?;
+                    set_ended(db, &id, RunState::Superseded, step, &json(&error)?)?;
                     continue;
                 }
                 let finished: Vec<(String, Option<String>)> = db.all(
-                    "SELECT step, output FROM steps WHERE run = ?1 AND outcome = 'done'",
+                    "SELECT step, output FROM steps WHERE run = ?1 AND outcome = 'done'
+                     ORDER BY attempt",
                     params![id],
                     |row| Ok((row.get(0)?, row.get(1)?)),
                 )?;
@@ -250,12 +250,60 @@ impl Store {
             if again {
                 return start(db, &lease.run, failed);
             }
-            set_failed(db, &lease.run, failed.name(), &error)
+            set_ended(db, &lease.run, RunState::Failed, failed.name(), &error)
         });
         written.await?;
         if !again {
             self.tell_end();
         }
+        Ok(())
+    }
+
+    /// Takes back what the steps from `first` on left, and starts that one again: their files are
+    /// on a machine that is gone.
+    pub async fn rewind(&self, lease: &Lease, first: Step) -> Result<(), StoreError> {
+        let lease = lease.clone();
+        self.write(move |db| {
+            held(db, &lease)?;
+            for step in Step::ALL.into_iter().filter(|step| *step >= first) {
+                db.execute(
+                    "UPDATE steps SET outcome = 'interrupted' WHERE run = ?1 AND step = ?2
+                     AND outcome IN ('done', 'running')",
+                    params![lease.run, step.name()],
+                )?;
+            }
+            start(db, &lease.run, first)
+        })
+        .await
+    }
+
+    /// Says that the holder lives. Answers whether somebody asked for the run's end.
+    pub async fn renew(&self, lease: &Lease) -> Result<bool, StoreError> {
+        let lease = lease.clone();
+        self.write(move |db| {
+            let until = db.clock()? + LEASE;
+            let asked = db.first(
+                "UPDATE runs SET lease = ?3 WHERE id = ?1 AND fence = ?2 AND state = 'running'
+                 RETURNING cancel",
+                params![lease.run, lease.fence, until],
+                |row| row.get(0),
+            )?;
+            let Lease { run, fence } = lease;
+            asked.ok_or(StoreError::StaleLease { run, fence })
+        })
+        .await
+    }
+
+    /// Ends a run whose end was asked for.
+    pub async fn cancelled(&self, lease: &Lease) -> Result<(), StoreError> {
+        let lease = lease.clone();
+        let written = self.write(move |db| {
+            held(db, &lease)?;
+            interrupt(db, &lease.run)?;
+            set_state(db, &lease.run, RunState::Cancelled)
+        });
+        written.await?;
+        self.tell_end();
         Ok(())
     }
 

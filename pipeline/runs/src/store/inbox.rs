@@ -5,13 +5,13 @@
 //! its route allows moves.
 
 use rand_core::{OsRng, RngCore as _};
-use rusqlite::params;
 use sha2::{Digest as _, Sha256};
 
-use super::{Db, Store, StoreError, counters, now_ms};
+use super::{Db, Store, StoreError, counters, db::params, now_ms};
 use crate::{
-    lane::LocalModel,
-    service::{event::TagPush, route::Route},
+    lane::{LocalModel, StepError},
+    push::TagPush,
+    route::Route,
 };
 
 /// Raw bodies and headers are kept for this many of the newest deliveries ...
@@ -166,10 +166,10 @@ fn deliver(db: &Db<'_>, delivery: &Delivery, digest: &[u8]) -> Result<Receipt, S
     let keep = !matches!(outcome, "repeat" | "ignored") && delivery.body.len() <= KEPT_BODY;
     let body = keep.then_some(&delivery.body[..]);
     let headers = keep.then_some(&delivery.headers);
-    db.execute(
+    let newest: Option<i64> = db.first(
         "INSERT INTO deliveries
            (id, received, event, repository, tag, outcome, run, digest, headers, body)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)",
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10) RETURNING seq",
         params![
             delivery.id,
             now,
@@ -182,8 +182,9 @@ fn deliver(db: &Db<'_>, delivery: &Delivery, digest: &[u8]) -> Result<Receipt, S
             headers,
             body
         ],
+        |row| row.get(0),
     )?;
-    forget(db, db.last_row())?;
+    forget(db, newest.unwrap_or(0))?;
     Ok(receipt)
 }
 
@@ -225,8 +226,8 @@ fn pushed(db: &Db<'_>, push: &TagPush, route: &Route, now: i64) -> Result<Receip
         "INSERT INTO tags (repository, tag, commit_id, object, first_seen)
              VALUES (?1, ?2, ?3, ?4, ?5)
              ON CONFLICT (repository, tag) DO UPDATE SET
-               commit_id = CASE WHEN object = excluded.object
-                 THEN coalesce(excluded.commit_id, commit_id) ELSE excluded.commit_id END,
+               commit_id = CASE WHEN tags.object = excluded.object
+                 THEN coalesce(excluded.commit_id, tags.commit_id) ELSE excluded.commit_id END,
                object = excluded.object, deleted = NULL",
         params![repository, push.tag, offered.commit, offered.object, now],
     )?;
@@ -234,7 +235,7 @@ fn pushed(db: &Db<'_>, push: &TagPush, route: &Route, now: i64) -> Result<Receip
         "SELECT id, commit_id, object FROM runs
          WHERE repository = ?1 AND tag = ?2 AND rollback = 0",
         params![repository, push.tag],
-        |row| Ok((row.get::<_, String>(0)?, Target { commit: row.get(1)?, object: row.get(2)? })),
+        |row| Ok((row.get::<String>(0)?, Target { commit: row.get(1)?, object: row.get(2)? })),
     )?;
     if let Some((run, _)) = runs.into_iter().find(|(_, target)| target.same(&offered)) {
         return Ok(Receipt::Accepted { run, repeat: true });
@@ -250,7 +251,23 @@ fn pushed(db: &Db<'_>, push: &TagPush, route: &Route, now: i64) -> Result<Receip
         local: None,
     };
     let run = new.queue(db, now)?;
+    if route.supersede {
+        supersede(db, route, &run, now)?;
+    }
     Ok(Receipt::Accepted { run, repeat: false })
+}
+
+/// Ends the runs of the same source and kind that still wait.
+fn supersede(db: &Db<'_>, route: &Route, by: &str, now: i64) -> Result<(), StoreError> {
+    let why = format!("run {by} of a newer tag takes its place");
+    let error =
+        StepError::new("superseded", why, "push a new tag to release this commit after all");
+    db.execute(
+        "UPDATE runs SET state = 'superseded', updated = ?4, failed_step = 'checkout', error = ?5
+         WHERE repository = ?1 AND kind = ?2 AND id <> ?3 AND state = 'queued' AND rollback = 0",
+        params![route.repository, route.car_kind, by, now, super::journal::json(&error)?],
+    )?;
+    Ok(())
 }
 
 /// What a run is made of.
@@ -272,7 +289,7 @@ impl NewRun<'_> {
         let counter = i64::try_from(counter.get()).expect("a counter is below 2^53");
         let local = self.local.map(super::journal::json).transpose()?;
         let seq: Option<i64> =
-            db.first("SELECT coalesce(max(seq), 0) + 1 FROM runs", [], |row| row.get(0))?;
+            db.first("SELECT coalesce(max(seq), 0) + 1 FROM runs", &[], |row| row.get(0))?;
         let seq = seq.unwrap_or(1);
         // The random part tells runs of different stores apart in logs and provenance.
         let id = format!("r{seq}-{:08x}", OsRng.next_u32());
@@ -312,7 +329,7 @@ fn alert(
         "INSERT INTO alerts (code, repository, tag, detail, message, first_seen, last_seen)
          VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?6)
          ON CONFLICT (code, repository, tag, detail)
-         DO UPDATE SET times = times + 1, last_seen = excluded.last_seen",
+         DO UPDATE SET times = alerts.times + 1, last_seen = excluded.last_seen",
         params![code, repository, tag, detail, message, now],
     )?;
     db.execute(

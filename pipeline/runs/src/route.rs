@@ -27,6 +27,9 @@ pub struct Route {
     /// Whether a tag may move to another commit and build again. Off: a moved tag is refused.
     #[serde(default)]
     pub allow_moved_tags: bool,
+    /// Whether a new tag takes the place of those that still wait. Off: every tag is released.
+    #[serde(default)]
+    pub supersede: bool,
 }
 
 fn any_tag() -> String {
@@ -178,6 +181,7 @@ mod tests {
             car_kind: "donkeycar".into(),
             tag_pattern: pattern.into(),
             allow_moved_tags: false,
+            supersede: false,
         }
     }
 

@@ -159,4 +159,11 @@ pub trait Lane: Send + Sync + 'static {
     /// Runs one step. Idempotent: a step that was killed is run again from its start, with the
     /// same inputs, and must come to the same end.
     fn run<'a>(&'a self, job: &'a Job, step: Step, done: &'a Outputs) -> StepFuture<'a>;
+
+    /// The first step whose results are not on this machine and are still needed, when the run
+    /// comes from another one: it is done again from there.
+    fn lost(&self, job: &Job, done: &Outputs) -> Option<Step> {
+        let _ = (job, done);
+        None
+    }
 }

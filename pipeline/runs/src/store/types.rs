@@ -1,10 +1,9 @@
 //! What the store tells: runs, their steps, alerts. The API sends these very types.
 
-use rusqlite::Row;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::StoreError;
+use super::{StoreError, db::Row};
 use crate::lane::{Job, LocalModel, Step, StepError};
 
 /// Where a run stands.
@@ -19,9 +18,25 @@ pub enum RunState {
     Failed,
     /// All steps finished.
     Done,
+    /// Somebody asked for its end.
+    Cancelled,
+    /// A newer release of its source and kind took its place.
+    Superseded,
 }
 
 impl RunState {
+    /// All of them.
+    pub const ALL: [Self; 6] =
+        [Self::Queued, Self::Running, Self::Failed, Self::Done, Self::Cancelled, Self::Superseded];
+
+    /// Whether nothing more happens by itself.
+    pub const fn is_over(self) -> bool {
+        match self {
+            Self::Queued | Self::Running => false,
+            Self::Failed | Self::Done | Self::Cancelled | Self::Superseded => true,
+        }
+    }
+
     /// The word in the store and in JSON.
     pub const fn name(self) -> &'static str {
         match self {
@@ -29,21 +44,21 @@ impl RunState {
             Self::Running => "running",
             Self::Failed => "failed",
             Self::Done => "done",
+            Self::Cancelled => "cancelled",
+            Self::Superseded => "superseded",
         }
     }
 
     /// The state of a word.
     pub fn parse(name: &str) -> Option<Self> {
-        [Self::Queued, Self::Running, Self::Failed, Self::Done]
-            .into_iter()
-            .find(|s| s.name() == name)
+        Self::ALL.into_iter().find(|state| state.name() == name)
     }
 
     /// Whether `retry` may queue it again.
     pub const fn can_retry(self) -> bool {
         match self {
-            Self::Failed => true,
-            Self::Queued | Self::Running | Self::Done => false,
+            Self::Failed | Self::Cancelled => true,
+            Self::Queued | Self::Running | Self::Done | Self::Superseded => false,
         }
     }
 }
@@ -85,10 +100,10 @@ pub struct Run {
     /// The files it is made of, when it is not made from the tag's commit.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub local: Option<LocalModel>,
+    /// The process that has it, or had it last.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub holder: Option<String>,
 }
-
-pub(super) const RUN_COLUMNS: &str = "id, seq, state, repository, tag, commit_id, object, \
-    pipeline, kind, counter, rollback, created, updated, failed_step, error, local";
 
 /// A run as read, before its texts are parsed.
 pub(super) struct RawRun {
@@ -101,7 +116,7 @@ pub(super) struct RawRun {
 }
 
 impl RawRun {
-    pub(super) fn read(row: &Row<'_>) -> rusqlite::Result<Self> {
+    pub(super) fn read(row: &Row<'_>) -> Result<Self, StoreError> {
         let run = Run {
             id: row.get(0)?,
             seq: row.get(1)?,
@@ -119,6 +134,7 @@ impl RawRun {
             failed_step: None,
             error: None,
             local: None,
+            holder: row.get(16)?,
         };
         Ok(Self {
             run,

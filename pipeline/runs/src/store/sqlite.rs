@@ -1,13 +1,19 @@
-//! The tables, and how an older store becomes a current one.
+//! The store in `SQLite`: its tables, and how an older store becomes a current one.
 
-use std::path::Path;
+use std::{cell::RefCell, collections::HashMap, path::Path};
 
-use rusqlite::{Connection, OpenFlags};
+use rusqlite::{
+    Connection, OpenFlags, Statement, ToSql, params_from_iter,
+    types::{ToSqlOutput, ValueRef},
+};
 
-use super::StoreError;
+use super::{
+    StoreError,
+    db::{Param, Row},
+};
 
 /// Each entry takes the schema from its index to the next version; entries are never edited.
-const MIGRATIONS: [&str; 2] = [FIRST, SECOND];
+const MIGRATIONS: [&str; 3] = [FIRST, SECOND, THIRD];
 
 /// `runs.fence` grows with every claim; a journal write must carry the current one.
 /// `deliveries.body` and `headers` are kept for the newest rows alone (see inbox).
@@ -96,6 +102,133 @@ CREATE INDEX runs_queue ON runs (pipeline, seq) WHERE state = 'queued';
 CREATE INDEX runs_busy ON runs (pipeline) WHERE state = 'running';
 ";
 
+/// `runs.lease`: until when its holder counts as alive; `holder`: which process, for people;
+/// `cancel`: somebody asked for its end. Two more states, which takes a new table.
+/// `documents`: what a run seals once, so that whoever goes on with it finds it.
+const THIRD: &str = "
+CREATE TABLE runs_new (
+  seq INTEGER PRIMARY KEY AUTOINCREMENT,
+  id TEXT NOT NULL UNIQUE,
+  state TEXT NOT NULL CHECK (state IN
+    ('queued','running','failed','done','cancelled','superseded')),
+  repository TEXT NOT NULL,
+  tag TEXT NOT NULL,
+  commit_id TEXT,
+  object TEXT NOT NULL,
+  pipeline TEXT NOT NULL,
+  kind TEXT NOT NULL,
+  counter INTEGER NOT NULL,
+  rollback INTEGER NOT NULL DEFAULT 0,
+  fence INTEGER NOT NULL DEFAULT 0,
+  lease INTEGER NOT NULL DEFAULT 0,
+  holder TEXT,
+  cancel INTEGER NOT NULL DEFAULT 0,
+  created INTEGER NOT NULL,
+  updated INTEGER NOT NULL,
+  failed_step TEXT,
+  error TEXT,
+  local TEXT,
+  UNIQUE (repository, kind, counter)
+);
+INSERT INTO runs_new (seq, id, state, repository, tag, commit_id, object, pipeline, kind, counter,
+    rollback, fence, created, updated, failed_step, error, local)
+  SELECT seq, id, state, repository, tag, commit_id, object, pipeline, kind, counter,
+    rollback, fence, created, updated, failed_step, error, local FROM runs;
+DROP TABLE runs;
+ALTER TABLE runs_new RENAME TO runs;
+CREATE INDEX runs_by_tag ON runs (repository, tag);
+CREATE INDEX runs_open ON runs (state, seq) WHERE state IN ('queued','running');
+CREATE INDEX runs_queue ON runs (pipeline, seq) WHERE state = 'queued';
+CREATE INDEX runs_busy ON runs (pipeline) WHERE state = 'running';
+CREATE TABLE documents (
+  run TEXT NOT NULL REFERENCES runs (id),
+  name TEXT NOT NULL,
+  bytes BLOB NOT NULL,
+  PRIMARY KEY (run, name)
+) WITHOUT ROWID;
+";
+
+/// A connection with its prepared statements.
+pub(crate) struct Sqlite<'c> {
+    connection: &'c Connection,
+    statements: RefCell<HashMap<&'static str, Statement<'c>>>,
+}
+
+impl<'c> Sqlite<'c> {
+    pub(super) fn new(connection: &'c Connection) -> Self {
+        Self { connection, statements: RefCell::default() }
+    }
+
+    pub(super) fn in_transaction(&self) -> bool {
+        !self.connection.is_autocommit()
+    }
+
+    fn with<T>(
+        &self,
+        sql: &'static str,
+        run: impl FnOnce(&mut Statement<'c>) -> Result<T, StoreError>,
+    ) -> Result<T, StoreError> {
+        let mut statements = self.statements.borrow_mut();
+        if !statements.contains_key(sql) {
+            statements.insert(sql, self.connection.prepare(sql)?);
+        }
+        run(statements.get_mut(sql).expect("inserted above"))
+    }
+
+    pub(super) fn execute(
+        &self,
+        sql: &'static str,
+        params: &[Param<'_>],
+    ) -> Result<usize, StoreError> {
+        self.with(sql, |statement| Ok(statement.execute(params_from_iter(params))?))
+    }
+
+    pub(super) fn first<T>(
+        &self,
+        sql: &'static str,
+        params: &[Param<'_>],
+        map: impl FnOnce(&Row<'_>) -> Result<T, StoreError>,
+    ) -> Result<Option<T>, StoreError> {
+        self.with(sql, |statement| {
+            let mut rows = statement.query(params_from_iter(params))?;
+            rows.next()?.map(|row| map(&Row::Sqlite(row))).transpose()
+        })
+    }
+
+    pub(super) fn all<T>(
+        &self,
+        sql: &'static str,
+        params: &[Param<'_>],
+        map: &mut dyn FnMut(&Row<'_>) -> Result<T, StoreError>,
+    ) -> Result<Vec<T>, StoreError> {
+        self.with(sql, |statement| {
+            let mut rows = statement.query(params_from_iter(params))?;
+            let mut found = Vec::new();
+            while let Some(row) = rows.next()? {
+                found.push(map(&Row::Sqlite(row))?);
+            }
+            Ok(found)
+        })
+    }
+}
+
+impl ToSql for Param<'_> {
+    fn to_sql(&self) -> rusqlite::Result<ToSqlOutput<'_>> {
+        Ok(ToSqlOutput::Borrowed(match *self {
+            Self::Null => ValueRef::Null,
+            Self::Int(value) => ValueRef::Integer(value),
+            Self::Text(text) => ValueRef::Text(text.as_bytes()),
+            Self::Blob(bytes) => ValueRef::Blob(bytes),
+        }))
+    }
+}
+
+impl From<rusqlite::Error> for StoreError {
+    fn from(error: rusqlite::Error) -> Self {
+        Self::Sql(error.to_string())
+    }
+}
+
 fn problem(path: &Path, reason: &rusqlite::Error) -> StoreError {
     StoreError::Open { path: path.to_owned(), reason: reason.to_string() }
 }
@@ -113,7 +246,7 @@ fn prepare(connection: &mut Connection, path: &Path) -> Result<(), StoreError> {
     // larger checkpoints than by default (1000 pages): each stops the writer for some 20 ms.
     connection
         .execute_batch(
-            "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON;
+            "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA foreign_keys = OFF;
              PRAGMA busy_timeout = 5000; PRAGMA wal_autocheckpoint = 4000;
              PRAGMA journal_size_limit = 67108864; PRAGMA trusted_schema = OFF;",
         )
@@ -132,7 +265,8 @@ fn prepare(connection: &mut Connection, path: &Path) -> Result<(), StoreError> {
             step.commit().map_err(fail)?;
         }
     }
-    Ok(())
+    // Only now: a migration may put a table in another's place.
+    connection.execute_batch("PRAGMA foreign_keys = ON").map_err(fail)
 }
 
 /// A connection that can only read.

@@ -2,23 +2,21 @@
 
 use std::time::Duration;
 
-use rusqlite::{Connection, params};
-
 use super::{
     Alert, Db, Run, RunFilter, RunState, StepOutcome, StepRecord, Store, StoreError,
+    db::params,
     inbox::NewRun,
     journal::set_state,
     now_ms,
-    types::{RUN_COLUMNS, RawRun, step},
+    types::{RawRun, step},
 };
-use crate::{
-    lane::LocalModel,
-    service::{reply::Told, route::Route},
-};
+use crate::{lane::LocalModel, route::Route, told::Told};
 
 /// Runs listed at once, at most and by default.
 const MAX_PAGE: u32 = 200;
 const PAGE: u32 = 50;
+/// How often other processes' news are looked for.
+const LOOK: Duration = Duration::from_millis(500);
 
 /// A release that is asked for with files on this machine.
 #[derive(Clone, Debug)]
@@ -35,12 +33,12 @@ pub struct LocalRelease {
 
 /// A finished run of the same source and kind with a higher counter.
 pub(super) fn newer_done(db: &Db<'_>, run: &Run) -> Result<Option<String>, StoreError> {
-    Ok(db.first(
+    db.first(
         "SELECT id FROM runs WHERE repository = ?1 AND kind = ?2 AND counter > ?3
          AND state = 'done' ORDER BY counter DESC LIMIT 1",
         params![run.repository, run.car_kind, i64::try_from(run.counter).unwrap_or(0)],
         |row| row.get(0),
-    )?)
+    )
 }
 
 impl Store {
@@ -54,7 +52,7 @@ impl Store {
                     return Err(refused(
                         "not-failed",
                         format!(
-                            "run {id} is {}: only a failed run can be retried",
+                            "run {id} is {}: only one that failed or was cancelled can be retried",
                             run.state.name()
                         ),
                         "",
@@ -69,6 +67,7 @@ impl Store {
                         "push a new tag, or release an old one again with `pitlane rollback TAG`",
                     ));
                 }
+                db.execute("UPDATE runs SET cancel = 0 WHERE id = ?1", params![id])?;
                 set_state(db, &id, RunState::Queued)?;
                 one_run(db, &id)
             })
@@ -77,12 +76,50 @@ impl Store {
         Ok(run)
     }
 
+    /// Ends a run: one that waits at once, one that runs as soon as its holder hears of it. After
+    /// the check it is released, and only promotion is left: then it is refused.
+    pub async fn cancel(&self, run: &str) -> Result<Run, StoreError> {
+        let id = run.to_owned();
+        let run = self
+            .write(move |db| {
+                let run = one_run(db, &id)?;
+                if run.state.is_over() {
+                    let message = format!("run {id} is {}: it has ended", run.state.name());
+                    return Err(refused("ended", message, ""));
+                }
+                let checked: Option<i64> = db.first(
+                    "SELECT attempt FROM steps
+                     WHERE run = ?1 AND step = 'check' AND outcome IN ('running', 'done') LIMIT 1",
+                    params![id],
+                    |row| row.get(0),
+                )?;
+                if checked.is_some() {
+                    let message =
+                        format!("run {id} is being released; it is too late to cancel it");
+                    return Err(refused("too-late", message, "roll back to another release"));
+                }
+                db.execute("UPDATE runs SET cancel = 1 WHERE id = ?1", params![id])?;
+                if run.state == RunState::Queued {
+                    set_state(db, &id, RunState::Cancelled)?;
+                }
+                one_run(db, &id)
+            })
+            .await?;
+        self.tell_end();
+        Ok(run)
+    }
+
+    /// Resolves when something may have ended, or was asked to end.
+    pub async fn wait_end(&self) {
+        drop(self.inner.ends.subscribe().changed().await);
+    }
+
     /// Queues a run that releases an old tag again, under a new counter.
     pub async fn rollback(&self, repository: &str, tag: &str) -> Result<Run, StoreError> {
         let (repository, tag) = (repository.to_owned(), tag.to_owned());
         let run = self
             .write(move |db| {
-                let sql = "SELECT id FROM runs WHERE repository = ?1 COLLATE NOCASE AND tag = ?2
+                let sql = "SELECT id FROM runs WHERE lower(repository) = lower(?1) AND tag = ?2
                            AND state = 'done' ORDER BY counter DESC LIMIT 1";
                 let old: Option<String> = db.first(sql, params![repository, tag], |r| r.get(0))?;
                 let Some(old) = old else {
@@ -165,45 +202,39 @@ impl Store {
             // Before the look: an end between the look and the wait is not missed.
             let mut ends = self.inner.ends.subscribe();
             let run = self.run(id).await?;
-            if matches!(run.state, RunState::Done | RunState::Failed)
-                || tokio::time::timeout_at(until, ends.changed()).await.is_err()
-            {
+            let now = tokio::time::Instant::now();
+            if run.state.is_over() || now >= until {
                 return Ok(run);
             }
+            // Another process's news are not told here: they are looked for.
+            let next = if self.is_shared() { until.min(now + LOOK) } else { until };
+            drop(tokio::time::timeout_at(next, ends.changed()).await);
         }
     }
 
     /// One run.
     pub async fn run(&self, id: &str) -> Result<Run, StoreError> {
         let id = id.to_owned();
-        self.read(move |c| {
-            let sql = format!("SELECT {RUN_COLUMNS} FROM runs WHERE id = ?1");
-            let raw = c.query_row(&sql, params![id], RawRun::read);
-            match raw {
-                Err(rusqlite::Error::QueryReturnedNoRows) => Err(unknown_run(&id)),
-                other => other?.parse(),
-            }
-        })
-        .await
+        self.read(move |db| one_run(db, &id)).await
     }
 
     /// Runs, newest first.
     pub async fn runs(&self, filter: RunFilter) -> Result<Vec<Run>, StoreError> {
-        self.read(move |c| {
-            let sql = format!(
-                "SELECT {RUN_COLUMNS} FROM runs
-                 WHERE (?1 IS NULL OR state = ?1) AND (?2 IS NULL OR repository = ?2 COLLATE NOCASE)
-                   AND (?3 IS NULL OR tag = ?3) AND (?4 IS NULL OR seq < ?4)
-                 ORDER BY seq DESC LIMIT ?5"
-            );
+        self.read(move |db| {
             let limit = filter.limit.unwrap_or(PAGE).min(MAX_PAGE);
             let state = filter.state.map(RunState::name);
-            let mut found = c.prepare(&sql)?;
-            let rows = found.query_map(
+            let raw = db.all(
+                "SELECT id, seq, state, repository, tag, commit_id, object, pipeline, kind, counter,
+                   rollback, created, updated, failed_step, error, local, holder FROM runs
+                 WHERE (CAST(?1 AS TEXT) IS NULL OR state = ?1)
+                   AND (CAST(?2 AS TEXT) IS NULL OR lower(repository) = lower(?2))
+                   AND (CAST(?3 AS TEXT) IS NULL OR tag = ?3)
+                   AND (CAST(?4 AS BIGINT) IS NULL OR seq < ?4)
+                 ORDER BY seq DESC LIMIT ?5",
                 params![state, filter.repository, filter.tag, filter.before, limit],
                 RawRun::read,
             )?;
-            rows.map(|raw| raw?.parse()).collect()
+            raw.into_iter().map(RawRun::parse).collect()
         })
         .await
     }
@@ -211,68 +242,63 @@ impl Store {
     /// Every attempt of every step of a run, in the order they began.
     pub async fn steps(&self, run: &str) -> Result<Vec<StepRecord>, StoreError> {
         let id = run.to_owned();
-        self.read(move |c| {
-            let known: bool = c.query_row(
-                "SELECT EXISTS (SELECT 1 FROM runs WHERE id = ?1)",
-                params![id],
-                |row| row.get(0),
-            )?;
-            if known { steps(c, &id) } else { Err(unknown_run(&id)) }
+        self.read(move |db| {
+            one_run(db, &id)?;
+            steps(db, &id)
         })
         .await
     }
 
     /// The newest alerts, at most 200.
     pub async fn alerts(&self) -> Result<Vec<Alert>, StoreError> {
-        self.read(|c| {
-            let mut found = c.prepare(
+        self.read(|db| {
+            db.all(
                 "SELECT code, repository, tag, message, first_seen, last_seen, times FROM alerts
                  ORDER BY last_seen DESC, seq DESC LIMIT 200",
-            )?;
-            let rows = found.query_map([], |row| {
-                Ok(Alert {
-                    code: row.get(0)?,
-                    repository: row.get(1)?,
-                    tag: row.get(2)?,
-                    message: row.get(3)?,
-                    first_seen: row.get(4)?,
-                    last_seen: row.get(5)?,
-                    times: row.get::<_, i64>(6)?.unsigned_abs(),
-                })
-            })?;
-            Ok(rows.collect::<Result<_, _>>()?)
+                &[],
+                |row| {
+                    Ok(Alert {
+                        code: row.get(0)?,
+                        repository: row.get(1)?,
+                        tag: row.get(2)?,
+                        message: row.get(3)?,
+                        first_seen: row.get(4)?,
+                        last_seen: row.get(5)?,
+                        times: row.get::<i64>(6)?.unsigned_abs(),
+                    })
+                },
+            )
         })
         .await
     }
 }
 
-fn steps(c: &Connection, id: &str) -> Result<Vec<StepRecord>, StoreError> {
-    let mut found = c.prepare(
+fn steps(db: &Db<'_>, id: &str) -> Result<Vec<StepRecord>, StoreError> {
+    let corrupt = |what: &str| StoreError::Corrupt(format!("run {id}: a step's {what}"));
+    let mut records = db.all(
         "SELECT step, attempt, outcome, started, finished, output, error FROM steps WHERE run = ?1",
+        params![id],
+        |row| {
+            let outcome: String = row.get(2)?;
+            let output: Option<String> = row.get(5)?;
+            let error: Option<String> = row.get(6)?;
+            Ok(StepRecord {
+                step: step(&row.get::<String>(0)?, id)?,
+                attempt: row.get(1)?,
+                outcome: StepOutcome::parse(&outcome).ok_or_else(|| corrupt("outcome"))?,
+                started: row.get(3)?,
+                finished: row.get(4)?,
+                output: output
+                    .map(|t| serde_json::from_str(&t))
+                    .transpose()
+                    .map_err(|_| corrupt("output"))?,
+                error: error
+                    .map(|t| serde_json::from_str(&t))
+                    .transpose()
+                    .map_err(|_| corrupt("error"))?,
+            })
+        },
     )?;
-    let mut rows = found.query(params![id])?;
-    let mut records = Vec::new();
-    while let Some(row) = rows.next()? {
-        let corrupt = |what: &str| StoreError::Corrupt(format!("run {id}: a step's {what}"));
-        let outcome: String = row.get(2)?;
-        let output: Option<String> = row.get(5)?;
-        let error: Option<String> = row.get(6)?;
-        records.push(StepRecord {
-            step: step(&row.get::<_, String>(0)?, id)?,
-            attempt: row.get(1)?,
-            outcome: StepOutcome::parse(&outcome).ok_or_else(|| corrupt("outcome"))?,
-            started: row.get(3)?,
-            finished: row.get(4)?,
-            output: output
-                .map(|t| serde_json::from_str(&t))
-                .transpose()
-                .map_err(|_| corrupt("output"))?,
-            error: error
-                .map(|t| serde_json::from_str(&t))
-                .transpose()
-                .map_err(|_| corrupt("error"))?,
-        });
-    }
     records.sort_by_key(|record| (record.step, record.attempt));
     Ok(records)
 }
@@ -280,7 +306,7 @@ fn steps(c: &Connection, id: &str) -> Result<Vec<StepRecord>, StoreError> {
 pub(super) fn one_run(db: &Db<'_>, id: &str) -> Result<Run, StoreError> {
     let raw = db.first(
         "SELECT id, seq, state, repository, tag, commit_id, object, pipeline, kind, counter,
-           rollback, created, updated, failed_step, error, local FROM runs WHERE id = ?1",
+           rollback, created, updated, failed_step, error, local, holder FROM runs WHERE id = ?1",
         params![id],
         RawRun::read,
     )?;

@@ -1,0 +1,6 @@
+//! The store as its users see it, in a file and in a real `PostgreSQL` server.
+
+#[cfg(test)]
+mod place;
+#[cfg(test)]
+mod store;
