@@ -12,10 +12,11 @@ use pitlane_release::Policy;
 use crate::common::{bin, json, repository, run};
 
 /// Who may use whom among the workspace's crates; everything else is refused.
-const ARROWS: [(&str, &[&str]); 8] = [
+const ARROWS: [(&str, &[&str]); 9] = [
     ("pitlane-release", &[]),
     ("pitlane-fetch", &["pitlane-release"]),
-    ("pitlane-pipeline", &["pitlane-fetch", "pitlane-release"]),
+    ("pitlane-gitops", &["pitlane-fetch", "pitlane-release"]),
+    ("pitlane-pipeline", &["pitlane-fetch", "pitlane-gitops", "pitlane-release"]),
     ("pitlane-verifier", &["pitlane-fetch", "pitlane-release"]),
     ("pitlane-car", &["pitlane-release"]),
     ("pitlane-twin", &["pitlane-release"]),
@@ -27,6 +28,7 @@ const ARROWS: [(&str, &[&str]); 8] = [
         &[
             "pitlane-car",
             "pitlane-fetch",
+            "pitlane-gitops",
             "pitlane-pipeline",
             "pitlane-release",
             "pitlane-sigstore-lab",
