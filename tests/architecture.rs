@@ -12,11 +12,15 @@ use pitlane_release::Policy;
 use crate::common::{bin, json, repository, run};
 
 /// Who may use whom among the workspace's crates; everything else is refused.
-const ARROWS: [(&str, &[&str]); 9] = [
+const ARROWS: &[(&str, &[&str])] = &[
     ("pitlane-release", &[]),
     ("pitlane-fetch", &["pitlane-release"]),
-    ("pitlane-pipeline", &["pitlane-fetch", "pitlane-release", "pitlane-runs"]),
+    ("pitlane-gitops", &["pitlane-fetch", "pitlane-release"]),
     ("pitlane-runs", &["pitlane-release"]),
+    (
+        "pitlane-pipeline",
+        &["pitlane-fetch", "pitlane-gitops", "pitlane-release", "pitlane-runs"],
+    ),
     ("pitlane-verifier", &["pitlane-fetch", "pitlane-release"]),
     ("pitlane-car", &["pitlane-release"]),
     ("pitlane-twin", &["pitlane-release"]),
@@ -28,6 +32,7 @@ const ARROWS: [(&str, &[&str]); 9] = [
         &[
             "pitlane-car",
             "pitlane-fetch",
+            "pitlane-gitops",
             "pitlane-pipeline",
             "pitlane-release",
             "pitlane-sigstore-lab",

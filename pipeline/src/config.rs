@@ -9,6 +9,7 @@ use std::{
 };
 
 use anyhow::{Context as _, bail};
+pub use pitlane_gitops::Promote;
 use pitlane_release::{CarKind, Digest, Platform, RepoName, Repository, yaml};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -270,25 +271,6 @@ fn default_builder() -> String {
     "https://pitlane.dev/builder/local".into()
 }
 
-/// The GitOps repository.
-#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct Promote {
-    /// Where it is cloned from and pushed to.
-    pub url: String,
-    /// The branch.
-    #[serde(default = "main_branch")]
-    pub branch: String,
-    /// The kustomization in it.
-    pub file: PathBuf,
-    /// `name` of the entry in its `images:` whose `digest` is changed.
-    pub image: String,
-}
-
-fn main_branch() -> String {
-    "main".into()
-}
-
 /// A pipeline file that was read and checked, with its paths made absolute.
 #[derive(Clone, Debug)]
 pub struct Pipeline {
@@ -348,18 +330,12 @@ impl Pipeline {
         for path in [&spec.model.path, &spec.model.card_path()] {
             inside(path).with_context(|| "field `spec.model`")?;
         }
-        if let Some(promote) = &spec.promote {
-            inside(&promote.file).with_context(|| "field `spec.promote.file`")?;
+        if let Some(promote) = &mut spec.promote {
+            promote.check().map_err(|why| anyhow::anyhow!("field `spec.promote`: {why}"))?;
+            promote.rebase(dir);
         }
-        let urls = [
-            ("source", Some(&spec.source.url)),
-            ("promote", spec.promote.as_ref().map(|p| &p.url)),
-        ];
-        for (field, url) in urls {
-            let Some(url) = url else { continue };
-            pitlane_fetch::git::check_url(url)
-                .map_err(|why| anyhow::anyhow!("field `spec.{field}.url`: {why}"))?;
-        }
+        pitlane_fetch::git::check_url(&spec.source.url)
+            .map_err(|why| anyhow::anyhow!("field `spec.source.url`: {why}"))?;
         if let Some(scenario) = &spec.prove {
             scenario.check().context("field `spec.prove`")?;
         }

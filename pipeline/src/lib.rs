@@ -3,8 +3,8 @@
 //! # Modules
 //! - what to make: [`config`] (the pipeline file)
 //! - the lane: [`lane`] (steps and their order), [`steps`] (what each does)
-//! - making: [`checkout`], [`model`], [`assemble`], [`prove`], [`push`], [`attest`], [`sign`],
-//!   [`promote`]
+//! - making: [`checkout`], [`model`], [`assemble`], [`prove`], [`push`], [`attest`], [`sign`];
+//!   promotion is the crate `pitlane-gitops`
 //! - evidence beyond laps: [`sbom`], [`model_signing`]; afterwards: [`claim`],
 //!   [`reproduce`]
 //! - serving: [`service`] (webhook, store, runs), [`registry`] (embedded OCI registry)
@@ -18,7 +18,6 @@ pub mod cli;
 pub mod config;
 pub mod model;
 pub mod model_signing;
-pub mod promote;
 pub mod prove;
 pub mod push;
 pub mod registry;

@@ -1,6 +1,7 @@
 //! Push, check, promote: what the registry and the GitOps repository get, and when.
 
 use pitlane_fetch::FetchError;
+use pitlane_gitops::{Candidate, Known, PlainGit, Promoted, Promoter};
 use pitlane_release::{
     Digest, Floor, ImageRef, Platform, Question, admit,
     oci::{INDEX, MANIFEST},
@@ -13,7 +14,6 @@ use super::{Context, failed, now};
 use crate::{
     assemble::Assembled,
     lane::{Step, StepError},
-    promote::{self, Promotion},
 };
 
 /// What was pushed.
@@ -137,25 +137,16 @@ impl Context<'_> {
         Ok(())
     }
 
-    pub(super) async fn promote(&self) -> anyhow::Result<Option<Promotion>> {
-        let Some(target) = &self.ready.pipeline.spec.promote else { return Ok(None) };
+    /// Takes the release as far through the environments as it may go without anybody's word.
+    pub(super) async fn promote(&self) -> anyhow::Result<Option<Promoted>> {
+        let Some(config) = &self.ready.pipeline.spec.promote else { return Ok(None) };
         let sealed: super::vouch::Signed = self.output(Step::Sign)?;
-        let release = &sealed.release;
-        let verb = if self.job.rollback { "roll back to" } else { "release" };
-        let message = format!(
-            "{}: {verb} {}\n\nImage:   {}\nCounter: {}\nSource:  {} {}\nModel:   {}\n",
-            release.car_kind,
-            release.source.tag,
-            self.ready.pusher.repository().pin(release.index),
-            release.counter,
-            release.source.repository,
-            release.source.commit,
-            release.model.digest,
-        );
         let repository = self.ready.pusher.repository();
-        let promoted =
-            promote::promote(target, repository, &release.index, &message, self.dir).await?;
-        Ok(Some(promoted))
+        let mut candidate = Candidate::of(&sealed.release, repository, &self.job.run);
+        candidate.rollback = self.job.rollback;
+        let promoter = Promoter { config, forge: &PlainGit, dir: self.dir };
+        let progress = promoter.advance(&[candidate], &Known::default()).await?;
+        Ok(Some(Promoted::of(progress)?))
     }
 }
 

@@ -50,6 +50,7 @@ targets! {
     pipeline_file: "pipeline-file",
     car_file: "car-file",
     kustomization: "kustomization",
+    gitops_file: "gitops-file",
     key_file: "key-file",
     crates_list: "crates-list",
     base_parts: "base-parts",

@@ -2,7 +2,8 @@
 
 use std::{collections::BTreeMap, fs, path::Component};
 
-use pitlane_pipeline::{config::Pipeline, promote::set_digest, sign::keyfile};
+use pitlane_gitops::{Pin, Target as Scalar};
+use pitlane_pipeline::{config::Pipeline, sign::keyfile};
 use pitlane_release::{Digest, ModelCard, Repository, yaml};
 use pitlane_verifier::{
     agent::{config::CarFile, gitops::wanted},
@@ -73,6 +74,7 @@ pub(super) const TARGETS: &[Target] = &[
         words: YAML,
         max: 3_000,
     },
+    Target { name: "gitops-file", run: gitops_file, more: &[], words: YAML, max: 3_000 },
     Target {
         name: "key-file",
         run: key_file,
@@ -146,20 +148,50 @@ fn car_file(input: &[u8]) -> Reached {
 /// The editor's reading and the car's reading of one file agree.
 fn kustomization(input: &[u8]) -> Reached {
     let repository: Repository = "127.0.0.1:5000/team/donkeycar".parse().unwrap();
-    let digest = Digest::from_bytes([7; 32]);
-    let edited = set_digest(text(input), "donkeycar", &repository, &digest);
+    let pin = Pin { digest: Digest::from_bytes([7; 32]), tag: "v7.0.0".into() };
+    let target = Scalar::Kustomize { file: "kustomization.yaml".into(), image: "donkeycar".into() };
+    let edited = target.set(text(input).as_bytes(), &repository, &pin);
     let wish = wanted(text(input), "donkeycar");
-    if let Ok((after, before)) = &edited {
-        let now = wanted(after, "donkeycar").expect("what was edited can be read");
-        assert_eq!(now, repository.pin(digest));
+    if let Ok(edited) = &edited {
+        let now = wanted(&edited.text, "donkeycar").expect("what was edited can be read");
+        assert_eq!(now, repository.pin(pin.digest));
         if let Ok(wish) = &wish {
-            assert_eq!(&wish.digest.to_string(), before);
+            assert_eq!(wish.digest.to_string(), edited.from);
         }
-        let again = set_digest(after, "donkeycar", &repository, &digest).unwrap();
-        assert_eq!(&again.0, after, "the same edit again changes nothing");
+        let again = target.set(edited.text.as_bytes(), &repository, &pin).unwrap();
+        assert_eq!(again.text, edited.text, "the same edit again changes nothing");
     }
     let edited = edited.map_err(|error| format!("{error:#}"));
     Reached::of(&edited).and(Reached::of(&wish.map_err(|error| format!("{error:#}"))))
+}
+
+/// Files of all other kinds: what was written is found there, once and for all.
+fn gitops_file(input: &[u8]) -> Reached {
+    let repository: Repository = "127.0.0.1:5000/team/donkeycar".parse().unwrap();
+    let pin = Pin { digest: Digest::from_bytes([7; 32]), tag: "v7.0.0".into() };
+    let (file, name) = (std::path::PathBuf::from("f.yaml"), || "car".to_owned());
+    let targets = [
+        Scalar::Kubernetes { file: file.clone(), container: name(), workload: None },
+        Scalar::Helm { file: file.clone(), path: name() },
+        Scalar::Compose { file: file.clone(), service: name() },
+        Scalar::ArgoImage { file: file.clone(), image: name() },
+        Scalar::ArgoParameter { file: file.clone(), parameter: name() },
+        Scalar::Flux { file, policy: "ns:car".into() },
+    ];
+    let mut reached = Vec::new();
+    for target in targets {
+        let edited = target.set(input, &repository, &pin);
+        if let Ok(edited) = &edited {
+            let found = target.look(edited.text.as_bytes(), &repository).unwrap();
+            assert_eq!(found.digest, Some(pin.digest), "{target}");
+            let again = target.set(edited.text.as_bytes(), &repository, &pin).unwrap();
+            assert_eq!(again.text, edited.text, "{target}");
+            let lines = |text: &[u8]| text.split(|b| *b == b'\n').count();
+            assert_eq!(lines(input), lines(edited.text.as_bytes()), "{target}: in its line");
+        }
+        reached.push(Reached::of(&edited.map_err(|error| format!("{error:#}"))));
+    }
+    reached.into_iter().reduce(Reached::and).expect("there are targets")
 }
 
 fn key_file(input: &[u8]) -> Reached {
