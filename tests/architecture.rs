@@ -12,10 +12,17 @@ use pitlane_release::Policy;
 use crate::common::{bin, json, repository, run};
 
 /// Who may use whom among the workspace's crates; everything else is refused.
-const ARROWS: [(&str, &[&str]); 8] = [
+const ARROWS: [(&str, &[&str]); 10] = [
     ("pitlane-release", &[]),
     ("pitlane-fetch", &["pitlane-release"]),
-    ("pitlane-pipeline", &["pitlane-fetch", "pitlane-release"]),
+    // Decides by reports of others, and runs what writes them.
+    ("pitlane-gates", &["pitlane-release"]),
+    // Tells others what happened; the only crate that speaks to chats and brokers.
+    ("pitlane-notify", &["pitlane-release"]),
+    (
+        "pitlane-pipeline",
+        &["pitlane-fetch", "pitlane-gates", "pitlane-notify", "pitlane-release"],
+    ),
     ("pitlane-verifier", &["pitlane-fetch", "pitlane-release"]),
     ("pitlane-car", &["pitlane-release"]),
     ("pitlane-twin", &["pitlane-release"]),
