@@ -3,8 +3,10 @@
 
 use crate::event::{Event, What};
 
-/// Longest value in a message (characters).
-const MAX_VALUE: usize = 600;
+/// Longest value in a message (characters): Slack takes 2000 in a field, and each may become five.
+const MAX_VALUE: usize = 350;
+/// Longest name in the sentence (characters): Slack takes 3000 in all.
+const MAX_NAME: usize = 120;
 
 /// A piece of a sentence.
 #[derive(Clone, Debug, PartialEq)]
@@ -18,7 +20,7 @@ pub(crate) enum Part {
 use Part::Word;
 
 fn value(text: &str) -> Part {
-    Part::Value(crate::text::line(text, MAX_VALUE))
+    Part::Value(crate::text::line(text, MAX_NAME))
 }
 
 /// The sentence.
