@@ -13,7 +13,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let gate =
         SecretsGate { max_files: 10_000_000, max_total_mib: 1 << 20, ..SecretsGate::default() };
     let started = Instant::now();
-    let scan = walk(Path::new(&folder), &gate, started + Duration::from_secs(600))?;
+    let scan = walk(Path::new(&folder), &gate, started + Duration::from_mins(10))?;
     let seconds = started.elapsed().as_secs_f64();
     #[expect(clippy::cast_precision_loss, reason = "a figure for people")]
     let mib = scan.bytes as f64 / f64::from(1 << 20);

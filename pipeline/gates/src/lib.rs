@@ -3,7 +3,7 @@
 //!
 //! A gate runs apart from keys and tokens, in a [`Sandbox`]: [`sandbox::Jail`] starts
 //! `pitlane jail`, [`sandbox::Plain`] is an ordinary child process for tests. It writes a report
-//! ([`report`]: SARIF, JUnit, CycloneDX, vulnerability scans), which [`decide()`] judges by
+//! ([`report`]: SARIF, `JUnit`, CycloneDX, vulnerability scans), which [`decide()`] judges by
 //! [`Rules`]; verdict and report become attestations ([`predicate`]).
 //!
 //! - [`config`]: a gate as the operator writes it.

@@ -226,7 +226,55 @@ mod tests {
     #[test]
     fn results_as_they_are_signed() {
         let made = made(Format::Junit, &seed("junit-pytest.xml"));
-        insta::assert_snapshot!(serde_json::to_string_pretty(&made[0].predicate).unwrap(), @"");
+        insta::assert_snapshot!(serde_json::to_string_pretty(&made[0].predicate).unwrap(), @r#"
+        {
+          "configuration": [
+            {
+              "digest": {
+                "sha256": "2e7d2c03a9507ae265ecf5b5356885a53393a2029d241394997265a1a25aefc6"
+              },
+              "name": "gate scan"
+            },
+            {
+              "digest": {
+                "sha256": "07de38edaa589c8bf34934c283ef6b26e0a3f68a9193e88de2e9e134f9ca9752"
+              },
+              "mediaType": "application/xml",
+              "name": "report"
+            }
+          ],
+          "failedTests": [
+            "scan",
+            "tests.test_model::test_range"
+          ],
+          "passedTests": [
+            "tests.test_model::test_shape"
+          ],
+          "result": "FAILED",
+          "verdict": {
+            "counts": {
+              "high": 1
+            },
+            "expired": [],
+            "named": [
+              {
+                "fix": "unknown",
+                "id": "tests.test_model::test_range",
+                "place": "tests/test_model.py:14",
+                "severity": "high",
+                "title": "assert 1.4 <= 1.0"
+              }
+            ],
+            "notCounted": 0,
+            "outcome": "FAILED",
+            "unused": [],
+            "why": [
+              "1 finding of high, at most 0"
+            ]
+          },
+          "warnedTests": []
+        }
+        "#);
     }
 
     #[test]

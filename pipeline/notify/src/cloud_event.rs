@@ -1,6 +1,6 @@
-//! Events as CloudEvents 1.0 in structured JSON, and the signature of a delivery. Pure.
+//! Events as `CloudEvents` 1.0 in structured JSON, and the signature of a delivery. Pure.
 //!
-//! Sources: CloudEvents 1.0.2, "Context attributes" and "JSON event format"; the form of the
+//! Sources: `CloudEvents` 1.0.2, "Context attributes" and "JSON event format"; the form of the
 //! signature is that of GitHub's `X-Hub-Signature-256`.
 
 use hmac::{Hmac, Mac as _};
@@ -52,7 +52,9 @@ pub fn cloud_event(event: &Event, source: &str) -> Value {
 fn signature(secret: &[u8], parts: &[&[u8]]) -> String {
     #[expect(clippy::expect_used, reason = "HMAC takes keys of any length")]
     let mut mac = Hmac::<Sha256>::new_from_slice(secret).expect("any length");
-    parts.iter().for_each(|part| mac.update(part));
+    for part in parts {
+        mac.update(part);
+    }
     format!("sha256={}", hex::encode(mac.finalize().into_bytes()))
 }
 

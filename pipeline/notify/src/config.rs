@@ -16,7 +16,7 @@ pub const MAX_QUEUE: usize = 100_000;
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct Notify {
-    /// URI that stands for this instance: `source` of CloudEvents.
+    /// URI that stands for this instance: `source` of `CloudEvents`.
     pub source: Option<String>,
     /// Where events go.
     pub channels: Vec<Channel>,
@@ -42,7 +42,7 @@ pub struct Channel {
     /// A Slack-compatible incoming webhook.
     #[serde(default)]
     pub slack: Option<Slack>,
-    /// CloudEvents by HTTP.
+    /// `CloudEvents` by HTTP.
     #[serde(default)]
     pub webhook: Option<Webhook>,
     /// A broker.
@@ -68,7 +68,7 @@ pub struct Slack {
     pub allow_plain_http: bool,
 }
 
-/// CloudEvents by HTTP.
+/// `CloudEvents` by HTTP.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Webhook {

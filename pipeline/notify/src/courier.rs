@@ -168,9 +168,9 @@ impl<O: Outbox> Courier<O> {
         }
         let tries = attempts + 1;
         limited(self.outbox.later(name, id, tries, first, now)).await?;
-        let tried = timeout(TRY_LIMIT, self.channel.deliver(event, now.as_second())).await;
-        let tried = tried.unwrap_or_else(|_| Err(Failure::later("no end in time")));
-        let Failure { why, again } = match tried {
+        let answer = timeout(TRY_LIMIT, self.channel.deliver(event, now.as_second())).await;
+        let answer = answer.unwrap_or_else(|_| Err(Failure::later("no end in time")));
+        let Failure { why, again } = match answer {
             Ok(()) => {
                 self.counters.delivered.fetch_add(1, Ordering::Relaxed);
                 tracing::debug!(channel = name, event.id = %id, "told {name} of {}", event.kind().name());

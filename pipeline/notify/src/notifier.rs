@@ -92,14 +92,14 @@ impl Notifier {
     }
 
     /// Starts one courier for each channel, within a Tokio runtime.
-    pub fn start<O: Outbox>(self, outbox: Arc<O>) -> Couriers {
-        Couriers::start(self.channels, &outbox)
+    pub fn start<O: Outbox>(self, outbox: &Arc<O>) -> Couriers {
+        Couriers::start(self.channels, outbox)
     }
 }
 
 fn open(channel: &Channel) -> Result<Way, String> {
     let text = |error: HttpError| error.to_string();
-    let secret = |error: SecretError| error.to_string();
+    let secret = |error: SecretError| -> String { error.to_string() };
     if let Some(slack) = &channel.slack {
         let url = read_secret(&slack.url_file).map_err(secret)?;
         let url = SecretUrl::parse(&url, slack.allow_plain_http).map_err(secret)?;

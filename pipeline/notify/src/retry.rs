@@ -9,9 +9,9 @@ use serde::{Deserialize, Serialize};
 /// Wait after the first failure; each further one doubles it.
 const FIRST: Duration = Duration::from_secs(1);
 /// Longest wait that we choose.
-const LONGEST: Duration = Duration::from_secs(5 * 60);
+const LONGEST: Duration = Duration::from_mins(5);
 /// Longest wait that a receiver may ask for.
-const LONGEST_ASKED: Duration = Duration::from_secs(15 * 60);
+const LONGEST_ASKED: Duration = Duration::from_mins(15);
 /// Most tries that a configuration may ask for.
 pub const MAX_ATTEMPTS: u32 = 100;
 

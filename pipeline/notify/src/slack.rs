@@ -8,6 +8,8 @@
 //! Sources: Slack's "Formatting message text" and "Block Kit: section, context" reference pages;
 //! Mattermost's "Incoming webhooks" page.
 
+use std::fmt::Write as _;
+
 use serde_json::{Value, json};
 
 use crate::{
@@ -21,18 +23,18 @@ const MAX_URL: usize = 1000;
 
 /// The message of an event.
 pub fn message(event: &Event) -> Value {
-    let head = format!("{} {}", mark(event.severity()), head(event));
+    let first = format!("{} {}", mark(event.severity()), head(event));
     let facts: Vec<(&str, String)> =
         facts(event).into_iter().map(|(name, value)| (name, span(&value))).collect();
     let links: Vec<String> = event.links.iter().filter_map(link).collect();
 
-    let mut lines = vec![head.clone()];
-    lines.extend(facts.iter().map(|(name, value)| format!("{name}: {value}")));
+    let mut whole = vec![first.clone()];
+    whole.extend(facts.iter().map(|(name, value)| format!("{name}: {value}")));
     if !links.is_empty() {
-        lines.push(links.join(" · "));
+        whole.push(links.join(" · "));
     }
     let mrkdwn = |text: &str| json!({ "type": "mrkdwn", "text": text, "verbatim": true });
-    let mut blocks = vec![json!({ "type": "section", "text": mrkdwn(&head) })];
+    let mut blocks = vec![json!({ "type": "section", "text": mrkdwn(&first) })];
     if !facts.is_empty() {
         let fields = facts.iter().map(|(name, value)| mrkdwn(&format!("*{name}*\n{value}")));
         let fields: Vec<Value> = fields.collect();
@@ -43,7 +45,7 @@ pub fn message(event: &Event) -> Value {
         blocks.push(json!({ "type": "context", "elements": elements }));
     }
     json!({
-        "text": lines.join("\n"),
+        "text": whole.join("\n"),
         "blocks": blocks,
         "parse": "none",
         "link_names": false,
@@ -95,7 +97,7 @@ fn link(link: &Link) -> Option<String> {
         match c {
             // What ends the address here, or is formatting to Markdown.
             '|' | '<' | '>' | '`' | '*' | '(' | ')' | '[' | ']' | '~' | '@' | '!' => {
-                address.push_str(&format!("%{:02X}", u32::from(c)));
+                let _ = write!(address, "%{:02X}", u32::from(c));
             }
             _ => address.push(c),
         }

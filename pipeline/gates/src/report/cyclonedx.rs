@@ -19,7 +19,8 @@ const VERSIONS: [&str; 4] = ["1.4", "1.5", "1.6", "1.7"];
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Bom {
-    bom_format: String,
+    #[serde(rename = "bomFormat")]
+    format: String,
     spec_version: String,
     #[serde(default)]
     metadata: Metadata,
@@ -108,8 +109,8 @@ enum State {
 
 pub(super) fn parse(bytes: &[u8]) -> Result<Report, ReportError> {
     let bom: Bom = serde_json::from_slice(bytes).map_err(|error| invalid(FORMAT, error))?;
-    if bom.bom_format != "CycloneDX" {
-        return Err(invalid(FORMAT, format!("its bomFormat is `{}`", bom.bom_format)));
+    if bom.format != "CycloneDX" {
+        return Err(invalid(FORMAT, format!("its bomFormat is `{}`", bom.format)));
     }
     if !VERSIONS.contains(&bom.spec_version.as_str()) {
         let why = format!(

@@ -1,4 +1,4 @@
-//! JUnit's XML, as pytest, cargo-nextest, gotestsum, surefire and others write it. There is no
+//! `JUnit`'s XML, as pytest, cargo-nextest, gotestsum, surefire and others write it. There is no
 //! standard; what is read is what they have in common. A document type is refused, so that no
 //! entity is ever expanded.
 

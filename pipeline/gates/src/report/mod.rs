@@ -23,7 +23,7 @@ pub const MAX_REPORT: usize = 16 << 20;
 pub enum Format {
     /// SARIF 2.1.0.
     Sarif,
-    /// JUnit's XML, as test runners write it.
+    /// `JUnit`'s XML, as test runners write it.
     Junit,
     /// CycloneDX JSON with `vulnerabilities`: a VDR or VEX.
     Cyclonedx,

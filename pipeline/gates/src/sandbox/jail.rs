@@ -49,15 +49,12 @@ impl Sandbox for Jail {
     fn run<'a>(&'a self, job: &'a Job<'a>) -> Running<'a> {
         Box::pin(async move {
             // Held until the end.
-            let (root, _made) = match job.root {
-                Some(root) => {
-                    prepare(root)?;
-                    (root.to_owned(), None)
-                }
-                None => {
-                    let made = host_root()?;
-                    (made.path().to_owned(), Some(made))
-                }
+            let (root, _made) = if let Some(root) = job.root {
+                prepare(root)?;
+                (root.to_owned(), None)
+            } else {
+                let made = host_root()?;
+                (made.path().to_owned(), Some(made))
             };
             let mut command = Command::new(&self.pitlane);
             command.args(arguments(job, &root)).env_clear().current_dir("/");

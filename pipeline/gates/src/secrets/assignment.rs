@@ -36,10 +36,10 @@ pub(super) fn takes_unquoted(path: &str) -> bool {
 
 /// Whether it is a file of environment variables, and no template of one.
 pub(super) fn is_env(path: &str) -> bool {
-    let name = path.rsplit('/').next().unwrap_or_default();
+    let name = path.rsplit('/').next().unwrap_or_default().to_ascii_lowercase();
     let template = ["example", "sample", "template", "dist", "defaults"];
-    let env = name == ".env" || name.starts_with(".env.") || name.ends_with(".env");
-    env && !template.iter().any(|word| name.to_ascii_lowercase().contains(word))
+    let env = name == ".env" || name.starts_with(".env.") || name.strip_suffix(".env").is_some();
+    env && !template.iter().any(|word| name.contains(word))
 }
 
 /// The value after a name: where it begins and ends in `text`, which begins within the name, at

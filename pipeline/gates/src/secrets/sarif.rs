@@ -1,5 +1,7 @@
 //! What the scanner found, as SARIF 2.1.0. Pure.
 
+use std::fmt::Write as _;
+
 use jiff::civil::Date;
 use serde_json::{Value, json};
 
@@ -11,7 +13,7 @@ use super::{
 use crate::finding::Severity;
 
 /// Who wrote it.
-pub const TOOL: &str = "pitlane-secrets";
+pub(super) const TOOL: &str = "pitlane-secrets";
 /// What the fingerprint is called.
 const FINGERPRINT: &str = "pitlaneSecret/v1";
 
@@ -99,7 +101,7 @@ fn uri(path: &str) -> String {
         if plain {
             uri.push(char::from(byte));
         } else {
-            uri.push_str(&format!("%{byte:02X}"));
+            let _ = write!(uri, "%{byte:02X}");
         }
     }
     uri

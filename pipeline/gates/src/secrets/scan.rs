@@ -213,7 +213,7 @@ fn tell(path: &str, bytes: &[u8], mut spans: Vec<Span>) -> Vec<Secret> {
     kept.sort_by_key(|span| span.from);
     let (mut line, mut counted) = (1, 0);
     let secrets = kept.into_iter().map(|span| {
-        line += bytes[counted..span.from].iter().filter(|byte| **byte == b'\n').count() as u64;
+        line += bytes[counted..span.from].split(|byte| *byte == b'\n').count() as u64 - 1;
         counted = span.from;
         let secret = &bytes[span.from..span.to];
         Secret {

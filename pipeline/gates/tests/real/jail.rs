@@ -25,11 +25,13 @@ fn jail() -> Option<Jail> {
 async fn a_gate_reads_the_checkout_and_writes_its_report() {
     let Some(jail) = jail() else { return };
     let checkout = folder(&[("name", "from-the-checkout\n")]);
-    // The shell's words alone: `read`, `echo`, redirections.
+    // The shell's words alone: `read`, `echo`, redirections; there is no /dev/null either.
     let text = r#"read name < $0/name
-        own=kept; (echo x > $0/new) 2>/dev/null && own=checkout-written
-        { read x < /etc/passwd; } 2>/dev/null && own=host-read
-        { : > /usr/new; } 2>/dev/null && own=usr-written
+        own=kept
+        { echo x > $0/new; } 2> $1/errors && own=checkout-written
+        { read x < /etc/passwd; } 2> $1/errors && own=host-read
+        { echo x > /usr/new; } 2> $1/errors && own=usr-written
+        { echo x > /new; } 2> $1/errors && own=root-written
         echo "<testsuite><testcase name='$name $own $PWD ${HOME} ${SECRET:-none}'/></testsuite>" > $1/report"#;
     let gate = script(text, "junit", "");
     let ran = run_in(&jail, &gate, checkout.path(), "/usr/bin".as_ref()).await;

@@ -87,6 +87,7 @@ async fn checkouts_without_an_end() {
     fs::create_dir_all(deep).unwrap();
     let error = walk(checkout.path(), &gate, far()).unwrap_err();
     assert!(matches!(error, WalkError::Depth { .. }), "{error}");
-    let gone = run(&super::support::gate("- name: s\n  secrets: {}\n"), "/nonexistent".as_ref());
-    assert!(chain(&gone.await.unwrap_err()).contains("cannot be read"));
+    let plain = super::support::gate("- name: s\n  secrets: {}\n");
+    let gone = run(&plain, "/nonexistent".as_ref()).await;
+    assert!(chain(&gone.unwrap_err()).contains("cannot be read"));
 }

@@ -19,21 +19,18 @@ const MAX_CERTIFICATES: usize = 256;
 
 pub(super) fn connector(config: &Mqtt) -> Result<TlsConnector, MqttError> {
     let mut roots = RootCertStore::empty();
-    match &config.ca_file {
-        Some(file) => {
-            for certificate in certificates(file)? {
-                let added = roots.add(certificate);
-                added.map_err(|error| MqttError::Tls(format!("{}: {error}", file.display())))?;
-            }
+    if let Some(file) = &config.ca_file {
+        for certificate in certificates(file)? {
+            let added = roots.add(certificate);
+            added.map_err(|error| MqttError::Tls(format!("{}: {error}", file.display())))?;
         }
-        None => {
-            let system = rustls_native_certs::load_native_certs();
-            roots.add_parsable_certificates(system.certs);
-            if roots.is_empty() {
-                let why = "this machine has no trusted certificates; install ca-certificates, or \
-                    name a caFile";
-                return Err(MqttError::Tls(why.into()));
-            }
+    } else {
+        let system = rustls_native_certs::load_native_certs();
+        roots.add_parsable_certificates(system.certs);
+        if roots.is_empty() {
+            let why = "this machine has no trusted certificates; install ca-certificates, or name \
+                a caFile";
+            return Err(MqttError::Tls(why.into()));
         }
     }
     let provider = Arc::new(crypto::aws_lc_rs::default_provider());

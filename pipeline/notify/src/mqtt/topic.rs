@@ -1,6 +1,9 @@
 //! Topics: a template, and the values of others in it, escaped. Pure.
 
-use std::{fmt, str::FromStr};
+use std::{
+    fmt::{self, Write as _},
+    str::FromStr,
+};
 
 use serde::{Deserialize, Serialize};
 
@@ -44,7 +47,7 @@ impl Place {
         ("event", Self::Event),
     ];
 
-    fn value<'a>(self, event: &'a Event) -> Option<&'a str> {
+    fn value(self, event: &Event) -> Option<&str> {
         let about = &event.about;
         match self {
             Self::Pipeline => about.pipeline.as_deref(),
@@ -119,7 +122,7 @@ fn level(value: Option<&str>) -> String {
         if byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~') {
             level.push(char::from(byte));
         } else {
-            level.push_str(&format!("%{byte:02X}"));
+            let _ = write!(level, "%{byte:02X}");
         }
     }
     level

@@ -45,7 +45,7 @@ pub(super) struct Refusal {
     pub(super) may_pass: bool,
 }
 
-/// A message to publish, with QoS 1.
+/// A message to publish, to be acknowledged.
 pub(super) struct Message<'a> {
     pub(super) packet: u16,
     pub(super) topic: &'a str,
@@ -54,7 +54,7 @@ pub(super) struct Message<'a> {
     pub(super) id: &'a str,
 }
 
-/// CONNECT: a clean session, since nothing is subscribed to; no keep-alive, since connections do
+/// `CONNECT`: a clean session, since nothing is subscribed to; no keep-alive, since connections do
 /// not stay.
 pub(super) fn hello(hello: &Hello) -> Result<BytesMut, String> {
     let mut bytes = BytesMut::new();

@@ -204,7 +204,7 @@ async fn what_was_not_told_is_told_after_a_restart() {
     drop(couriers);
     drop(receiver);
     tokio::time::sleep(Duration::from_millis(50)).await;
-    let couriers = Notifier::open(&section(&yaml)).unwrap().start(outbox.clone());
+    let couriers = Notifier::open(&section(&yaml)).unwrap().start(&outbox);
     // Nobody listens at first.
     until("a try fails", || couriers.stats()["hook"].failed_tries >= 1).await;
     let receiver = Receiver::at(address, None, |_| Answer::status("200 OK")).await;
@@ -273,7 +273,7 @@ async fn no_secret_is_logged() {
     let shown = format!("{opened:?}");
     let outbox = std::sync::Arc::new(pitlane_notify::MemoryOutbox::new(10));
     outbox.put(&released("v1"), ["chat", "hook"]);
-    let couriers = opened.start(outbox.clone());
+    let couriers = opened.start(&outbox);
     until("both are given up", || outbox.is_empty()).await;
     drop((couriers, guard));
     let ours: String = log.text() + &shown;
@@ -303,7 +303,7 @@ async fn a_chat_gets_text_and_blocks() {
     assert_eq!(notifier.channels_for(&event), ["chat"]);
     let outbox = std::sync::Arc::new(pitlane_notify::MemoryOutbox::new(10));
     outbox.put(&event, notifier.channels_for(&event));
-    let couriers = notifier.start(outbox.clone());
+    let couriers = notifier.start(&outbox);
     until("it arrives", || couriers.stats()["chat"].delivered == 1).await;
     let sent = receiver.asked().remove(0).json();
     let text = sent["text"].as_str().unwrap();

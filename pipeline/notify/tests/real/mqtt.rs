@@ -193,7 +193,7 @@ async fn what_is_no_broker_is_left() {
         let server = tokio::spawn(async move {
             let (mut stream, _) = listener.accept().await.unwrap();
             stream.write_all(said).await.unwrap();
-            let flood = [0x20; 65536];
+            let flood = vec![0x20; 65536];
             while stream.write_all(&flood).await.is_ok() {}
         });
         let yaml = format!(

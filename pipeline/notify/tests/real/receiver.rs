@@ -128,7 +128,9 @@ async fn talk(
         match answer(number) {
             Answer::Say(status, headers, body) => {
                 let mut head = format!("HTTP/1.1 {status}\r\ncontent-length: {}\r\n", body.len());
-                headers.iter().for_each(|header| head.push_str(&format!("{header}\r\n")));
+                let headers: String =
+                    headers.iter().map(|header| header.clone() + "\r\n").collect();
+                head.push_str(&headers);
                 let all = format!("{head}\r\n{body}");
                 if stream.write_all(all.as_bytes()).await.is_err() {
                     return;
@@ -137,12 +139,12 @@ async fn talk(
             Answer::Endless(status) => {
                 let head = format!("HTTP/1.1 {status}\r\nconnection: close\r\n\r\n");
                 let _ = stream.write_all(head.as_bytes()).await;
-                let block = [b'x'; 65536];
+                let block = vec![b'x'; 65536];
                 while stream.write_all(&block).await.is_ok() {}
                 return;
             }
             Answer::Hang => {
-                tokio::time::sleep(Duration::from_secs(3600)).await;
+                tokio::time::sleep(Duration::from_hours(1)).await;
             }
         }
     }

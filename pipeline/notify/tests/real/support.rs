@@ -23,7 +23,7 @@ pub(super) fn section(yaml: &str) -> Notify {
 /// The couriers of a section, and their outbox.
 pub(super) fn start(yaml: &str) -> (Arc<MemoryOutbox>, Couriers) {
     let outbox = Arc::new(MemoryOutbox::new(1000));
-    let couriers = Notifier::open(&section(yaml)).unwrap().start(outbox.clone());
+    let couriers = Notifier::open(&section(yaml)).unwrap().start(&outbox);
     (outbox, couriers)
 }
 
