@@ -130,22 +130,8 @@ mod tests {
                 message["text"].as_str().unwrap().to_owned()
             })
             .collect();
+        let texts = [&texts[2], &texts[3], &texts[10]].map(String::as_str);
         insta::assert_snapshot!(texts.join("\n\n"), @r#"
-        ✅ `v1.0.0` of `team/car` is queued
-        counter: `3`
-        commit: `af433fff2d93aed104018193e87f5ad31ec80ab0`
-        pipeline: `donkeycar`
-        run: `r12-5f3a9c01`
-        <https://pitlane.example/runs/r12-5f3a9c01|run>
-
-        ▫️ `v1.0.0` of `team/car`: finished `prove`
-        took: `7.943 s`
-        counter: `3`
-        commit: `af433fff2d93aed104018193e87f5ad31ec80ab0`
-        pipeline: `donkeycar`
-        run: `r12-5f3a9c01`
-        <https://pitlane.example/runs/r12-5f3a9c01|run>
-
         ⚠️ `v1.0.0` of `team/car`: failed in `push`, and is tried again
         code: `push-failed`
         why: `127.0.0.1:5000: connection refused`
@@ -166,59 +152,6 @@ mod tests {
         run: `r12-5f3a9c01`
         <https://pitlane.example/runs/r12-5f3a9c01|run>
 
-        ⚠️ `v1.0.0` of `team/car` is refused: `prove-off-road`
-        step: `prove`
-        why: `lap 2 of 3: off the road at t=31.25 s`
-        next: `look at the plot`
-        counter: `3`
-        commit: `af433fff2d93aed104018193e87f5ad31ec80ab0`
-        pipeline: `donkeycar`
-        run: `r12-5f3a9c01`
-        <https://pitlane.example/runs/r12-5f3a9c01|run>
-
-        ⚠️ `v1.0.0` of `team/car` was moved after its release; cars keep to the first commit
-        was: `c1da3ed0c1da3ed0c1da3ed0c1da3ed0c1da3ed0`
-        now: `af433fffaf433fffaf433fffaf433fffaf433fff`
-        counter: `3`
-        commit: `af433fff2d93aed104018193e87f5ad31ec80ab0`
-        pipeline: `donkeycar`
-        run: `r12-5f3a9c01`
-        <https://pitlane.example/runs/r12-5f3a9c01|run>
-
-        ✅ `v1.0.0` of `team/car` is promoted in `fleet/gitops`
-        to: `127.0.0.1:5000/team/car@sha256:403b300f1f7cbb6c5c0e1b4ac9a6a7f0e8a2d5d1b0c9f8e7d6c5b4a392817065`
-        GitOps commit: `0123abcd0123abcd0123abcd0123abcd0123abcd`
-        counter: `3`
-        commit: `af433fff2d93aed104018193e87f5ad31ec80ab0`
-        pipeline: `donkeycar`
-        run: `r12-5f3a9c01`
-        <https://pitlane.example/runs/r12-5f3a9c01|run>
-
-        ✅ `v1.0.0` of `team/car` is released again: a rollback
-        image: `127.0.0.1:5000/team/car@sha256:403b300f1f7cbb6c5c0e1b4ac9a6a7f0e8a2d5d1b0c9f8e7d6c5b4a392817065`
-        counter: `3`
-        commit: `af433fff2d93aed104018193e87f5ad31ec80ab0`
-        pipeline: `donkeycar`
-        run: `r12-5f3a9c01`
-        <https://pitlane.example/runs/r12-5f3a9c01|run>
-
-        ⚠️ `v1.0.0` of `team/car`: no by the gate `secrets`
-        why: `1 finding of critical, at most 0`
-        findings: `1 critical, 3 low`
-        counter: `3`
-        commit: `af433fff2d93aed104018193e87f5ad31ec80ab0`
-        pipeline: `donkeycar`
-        run: `r12-5f3a9c01`
-        <https://pitlane.example/runs/r12-5f3a9c01|run>
-
-        ✅ `car-7` drives `v1.0.0` of `team/car`
-        image: `127.0.0.1:5000/team/car@sha256:403b300f1f7cbb6c5c0e1b4ac9a6a7f0e8a2d5d1b0c9f8e7d6c5b4a392817065`
-        counter: `3`
-        commit: `af433fff2d93aed104018193e87f5ad31ec80ab0`
-        pipeline: `donkeycar`
-        run: `r12-5f3a9c01`
-        <https://pitlane.example/runs/r12-5f3a9c01|run>
-
         ⚠️ `car-7` refuses `v1.0.0` of `team/car`: `rollback`
         why: `counter 3, the floor is 5`
         image: `127.0.0.1:5000/team/car@sha256:403b300f1f7cbb6c5c0e1b4ac9a6a7f0e8a2d5d1b0c9f8e7d6c5b4a392817065`
@@ -227,16 +160,11 @@ mod tests {
         pipeline: `donkeycar`
         run: `r12-5f3a9c01`
         <https://pitlane.example/runs/r12-5f3a9c01|run>
-
-        🛑 `car-7` cannot go on to `v1.0.0` of `team/car`: `registry-unreachable`
-        why: `127.0.0.1:5000: no answer for 20 s`
-        image: `127.0.0.1:5000/team/car@sha256:403b300f1f7cbb6c5c0e1b4ac9a6a7f0e8a2d5d1b0c9f8e7d6c5b4a392817065`
-        counter: `3`
-        commit: `af433fff2d93aed104018193e87f5ad31ec80ab0`
-        pipeline: `donkeycar`
-        run: `r12-5f3a9c01`
-        <https://pitlane.example/runs/r12-5f3a9c01|run>
         "#);
+    }
+
+    #[test]
+    fn blocks_as_they_are_sent() {
         let released = message(&samples()[3]);
         insta::assert_snapshot!(serde_json::to_string_pretty(&released).unwrap(), @r#"
         {

@@ -13,6 +13,9 @@ const MIN_PASSWORD: usize = 8;
 /// Bits of a character of a key or token, and of a password, at least.
 const MIN_KEY_BITS: f64 = 3.5;
 const MIN_PASSWORD_BITS: f64 = 2.75;
+/// What stands for a password in addresses of manuals.
+const WORDS: [&str; 8] =
+    ["pass", "passwd", "password", "secret", "token", "user", "username", "test"];
 /// Files whose values stand without quotes.
 const UNQUOTED: [&str; 12] = [
     ".env",
@@ -95,6 +98,29 @@ fn looks_secret(value: &str, password: bool) -> bool {
         && !place
         && !is_placeholder(value)
         && entropy(value) >= bits
+}
+
+/// The password of an address: where it begins and ends in `text`, which begins at `://`. By hand,
+/// too: most addresses have none, and each file has many.
+pub(super) fn password(text: &[u8]) -> Option<(usize, usize)> {
+    let rest = &text[3..text.len().min(3 + MAX_VALUE)];
+    // RFC 3986, section 3.2.1, without what templates are made of.
+    let plain = |byte: &u8| byte.is_ascii_graphic() && !b"/@:\"'<>{}$?#\\`".contains(byte);
+    let user = rest.iter().position(|byte| !plain(byte)).filter(|at| (1..=64).contains(at))?;
+    let secret = rest[user..].strip_prefix(b":")?;
+    let length = secret.iter().position(|byte| !plain(byte)).filter(|at| (4..=128).contains(at))?;
+    let host = secret[length..].strip_prefix(b"@")?;
+    let ends = |byte: &u8| !byte.is_ascii_alphanumeric() && !matches!(*byte, b'.' | b'-');
+    let host = &host[..host.iter().position(ends).unwrap_or(host.len())];
+    let host = std::str::from_utf8(host).ok()?.to_ascii_lowercase();
+    // RFC 2606: hosts of examples.
+    let labels: Vec<&str> = host.rsplit('.').take(2).collect();
+    let example = labels.iter().any(|label| matches!(*label, "example" | "invalid"));
+    let value = std::str::from_utf8(&secret[..length]).ok()?;
+    let lower = value.to_ascii_lowercase();
+    let word = WORDS.contains(&lower.as_str()) || is_placeholder(value);
+    let from = 3 + user + 1;
+    (!host.is_empty() && !example && !word).then_some((from, from + length))
 }
 
 /// The value of a line of a `.env` file, if its name says that it is a secret: where it begins

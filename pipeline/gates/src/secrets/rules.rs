@@ -34,9 +34,11 @@ pub enum Check {
     Pem,
     /// A name, a sign, and a value that looks random.
     Assignment,
+    /// A user and a password before a host.
+    Address,
 }
 
-use Check::{Assignment, Digit, Jwt, Pem, Random, Real};
+use Check::{Address, Assignment, Digit, Jwt, Pem, Random, Real};
 use Severity::{Critical, High, Medium};
 
 const fn rule(
@@ -212,14 +214,7 @@ pub const RULES: [Rule; 23] = [
         "^eyJ[A-Za-z0-9_-]{8,2000}\\.eyJ[A-Za-z0-9_-]{8,4000}\\.[A-Za-z0-9_-]{16,1000}",
         Jwt,
     ),
-    rule(
-        "url-password",
-        "a password in an address",
-        High,
-        &["://"],
-        "^://[^\\s/:@\"'<>{}$]{1,64}:([^\\s/@:\"'<>{}$]{3,128})@[A-Za-z0-9]",
-        Real,
-    ),
+    rule("url-password", "a password in an address", High, &["://"], "", Address),
     rule(
         "assignment",
         "a value that looks like a secret",

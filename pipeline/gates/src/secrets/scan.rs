@@ -5,7 +5,7 @@ use regex_lite::Regex;
 use sha2::{Digest as _, Sha256};
 
 use super::{
-    assignment::{env_value, is_env, takes_unquoted, value},
+    assignment::{env_value, is_env, password, takes_unquoted, value},
     pem::{self, Block},
     placeholder::{entropy, is_placeholder},
     rules::{COSIGN, Check, ENV, RULES, Rule},
@@ -117,6 +117,10 @@ fn at(
         let (from, to) = value(window, password, unquoted)?;
         return Some(Span { rule, from: start + from, to: start + to });
     }
+    if rule.check == Check::Address {
+        let (from, to) = password(window)?;
+        return Some(Span { rule, from: start + from, to: start + to });
+    }
     let word = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_';
     let first = window.first().copied().is_some_and(word);
     // In the middle of a longer word it is something else.
@@ -140,7 +144,7 @@ fn at(
             Check::Digit => text.bytes().any(|byte| byte.is_ascii_digit()),
             Check::Random => entropy(text) >= RANDOM,
             Check::Jwt => is_jwt(text),
-            Check::Real | Check::Pem | Check::Assignment => true,
+            Check::Real | Check::Pem | Check::Assignment | Check::Address => true,
         };
     let span = Span { rule, from: start + secret.start(), to: start + secret.end() };
     (holds && !longer).then_some(span)
