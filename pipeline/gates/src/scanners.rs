@@ -165,18 +165,17 @@ mod tests {
     #[test]
     fn arguments_of_each() {
         let at = |name: &str| format!("/{name}");
-        let places =
-            Places { src: at("src"), work: at("work"), tool: at("tool"), data: at("data") };
+        let places = Places { src: at("src"), work: at("out"), tool: at("tool"), data: at("data") };
         assert_eq!(
             Scanner::Trivy.scan_argv(&places, true).join(" "),
             "/tool filesystem --quiet --no-progress --scanners vuln --cache-dir /data --format json \
-             --output /work/report.json --exit-code 0 --offline-scan --skip-db-update \
+             --output /out/report.json --exit-code 0 --offline-scan --skip-db-update \
              --skip-java-db-update /src"
         );
         assert!(!Scanner::Trivy.scan_argv(&places, false).contains(&"--offline-scan".into()));
         assert_eq!(
             Scanner::Grype.scan_argv(&places, true).join(" "),
-            "/tool --quiet --config /work/grype.yaml --output json --file /work/report.json dir:/src"
+            "/tool --quiet --config /out/grype.yaml --output json --file /out/report.json dir:/src"
         );
         let (name, text) = Scanner::Grype.file(&places, true).unwrap();
         assert_eq!(name, "grype.yaml");

@@ -20,7 +20,7 @@ const EXIT_WALL: i32 = 124;
 /// How much longer than the jail's own clock ours runs.
 const GRACE: Duration = Duration::from_secs(10);
 /// Folders that a gate sees: the checkout, its own, and that of a scanner's data.
-const FOLDERS: [&str; 5] = ["src", "work", "data", "tmp", "usr"];
+const FOLDERS: [&str; 5] = ["src", "out", "data", "tmp", "usr"];
 /// The program that is shown.
 const TOOL: &str = "tool";
 /// What the host keeps beside `/usr`, or links into it.
@@ -43,7 +43,7 @@ struct StatusLine {
 impl Sandbox for Jail {
     fn places(&self, _: &Job<'_>) -> Places {
         let at = |name: &str| format!("/{name}");
-        Places { src: at("src"), work: at("work"), tool: at(TOOL), data: at("data") }
+        Places { src: at("src"), work: at("out"), tool: at(TOOL), data: at("data") }
     }
 
     fn run<'a>(&'a self, job: &'a Job<'a>) -> Running<'a> {
@@ -105,7 +105,7 @@ fn arguments(job: &Job<'_>, root: &Path) -> Vec<std::ffi::OsString> {
     if let Some(data) = job.data {
         show("--bind", data, "data");
     }
-    show("--bind-rw", job.work, "work");
+    show("--bind-rw", job.work, "out");
     let limits = job.limits;
     for (option, value) in [
         ("--wall", limits.wall_seconds),

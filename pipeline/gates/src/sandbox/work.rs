@@ -27,7 +27,7 @@ impl Work {
             .prefix("pitlane-gate-")
             .permissions(fs::Permissions::from_mode(0o700))
             .tempdir()?;
-        let inner = outer.path().join("work");
+        let inner = outer.path().join("own");
         fs::create_dir(&inner)?;
         // The program inside is another user, whose number is not ours to give files to.
         fs::set_permissions(&inner, fs::Permissions::from_mode(0o777))?;
@@ -86,7 +86,7 @@ mod tests {
             "link",
             "inner-link",
             "folder/passwd",
-            "../work/good",
+            "../own/good",
             "/etc/passwd",
             "directory",
             "pipe",

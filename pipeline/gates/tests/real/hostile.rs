@@ -69,7 +69,7 @@ async fn nothing_of_ours_is_in_its_environment_and_nothing_of_it_stays() {
     // What the shell sets by itself.
     let shells = ["PWD", "_", "OLDPWD", "SHLVL"];
     let names: Vec<&str> = names.iter().copied().filter(|name| !shells.contains(name)).collect();
-    assert_eq!(names, ["HOME", "LANG", "PATH", "/work"], "{passed}");
+    assert_eq!(names, ["HOME", "LANG", "PATH", "/own"], "{passed}");
     // The file of the checkout, and then the number.
     let pid = pid.strip_prefix('b').unwrap();
     tokio::time::sleep(Duration::from_millis(100)).await;
