@@ -9,7 +9,7 @@ use pitlane_gates::{Context, Outcome, sandbox::Jail};
 use super::support::{chain, folder, gate, run_in, script};
 
 /// The jail; none where the program was not built, which is a failure in CI.
-fn jail() -> Option<Jail> {
+pub(super) fn jail() -> Option<Jail> {
     let built = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../target/release/pitlane");
     let pitlane = std::env::var_os("PITLANE_BIN").map_or(built, PathBuf::from);
     if pitlane.is_file() {

@@ -3,9 +3,12 @@
 
 use std::path::Path;
 
-use pitlane_gates::{Attestation, Outcome, predicate::VULN, sandbox::Plain};
+use pitlane_gates::{Attestation, Outcome, Sandbox, predicate::VULN, sandbox::Plain};
 
-use super::support::{chain, folder, gate, program, run_in};
+use super::{
+    jail::jail,
+    support::{chain, folder, gate, program, run_in},
+};
 
 /// A stand-in for trivy.
 const TRIVY: &str = r#"#!/bin/sh
@@ -59,16 +62,31 @@ fn bench(name: &str, text: &str, version: &str) -> Bench {
     }
 }
 
-async fn judge(
-    bench: &Bench,
-    name: &str,
-    rules: &str,
-) -> Result<(Outcome, Vec<Attestation>), String> {
+type Judged = Result<(Outcome, Vec<Attestation>), String>;
+
+async fn judge(bench: &Bench, name: &str, rules: &str) -> Judged {
+    judge_in(&Plain, bench, name, rules).await
+}
+
+async fn judge_in(sandbox: &dyn Sandbox, bench: &Bench, name: &str, rules: &str) -> Judged {
     let database = bench.database.path().display();
     let gate =
         gate(&format!("- name: scan\n  {name}: {{database: '{database}'}}\n  rules: {rules}\n"));
-    let ran = run_in(&Plain, &gate, bench.checkout.path(), bench.programs.path()).await;
+    let ran = run_in(sandbox, &gate, bench.checkout.path(), bench.programs.path()).await;
     ran.map(|ran| (ran.verdict.outcome, ran.attestations)).map_err(|error| chain(&error))
+}
+
+/// What the jail shows: the program, its database, the checkout, and a place for the report.
+#[tokio::test]
+async fn a_scanner_finds_its_things_in_the_jail() {
+    let Some(jail) = jail() else { return };
+    let mut bench = bench("trivy", TRIVY, "0.58.1");
+    let (outcome, attestations) = judge_in(&jail, &bench, "trivy", "{}").await.unwrap();
+    assert_eq!(outcome, Outcome::Failed);
+    assert_eq!(attestations[1].predicate["scanner"]["result"]["ArtifactName"], "stand-in");
+    bench.database = folder(&[]);
+    let error = judge_in(&jail, &bench, "trivy", "{}").await.unwrap_err();
+    assert!(error.contains("no database"), "{error}");
 }
 
 #[tokio::test]
