@@ -57,6 +57,8 @@ pub struct Facts<'a> {
     pub started: Timestamp,
     /// When it ended.
     pub finished: Timestamp,
+    /// How locked up the program was, by the sandbox's word.
+    pub isolation: Option<&'a Value>,
 }
 
 /// The predicates of a gate: the result first, then the report where it has a type of its own.
@@ -89,7 +91,7 @@ fn test_result(facts: &Facts<'_>) -> Value {
     for names in [&mut passed, &mut warned, &mut failed] {
         names.truncate(MAX_NAMES);
     }
-    json!({
+    let mut result = json!({
         "result": verdict.outcome,
         "configuration": [
             { "name": format!("gate {gate}"), "digest": { "sha256": facts.configuration.hex() } },
@@ -104,7 +106,11 @@ fn test_result(facts: &Facts<'_>) -> Value {
         "failedTests": failed,
         // Readers skip what they do not know (in-toto's parsing rules).
         "verdict": verdict,
-    })
+    });
+    if let Some(isolation) = facts.isolation {
+        result["isolation"] = isolation.clone();
+    }
+    result
 }
 
 /// The report's media type.
@@ -189,6 +195,7 @@ mod tests {
             verdict: &verdict,
             started: "2026-11-26T10:00:00Z".parse().unwrap(),
             finished: "2026-11-26T10:00:05Z".parse().unwrap(),
+            isolation: None,
         })
     }
 

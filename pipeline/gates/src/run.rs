@@ -161,6 +161,7 @@ pub async fn run(gate: &Gate, context: Context<'_>) -> Result<GateRun, GateError
         verdict: &verdict,
         started,
         finished: Timestamp::now(),
+        isolation: left.isolation.as_ref(),
     };
     let attestations = attestations(&facts);
     Ok(GateRun {

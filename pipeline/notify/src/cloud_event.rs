@@ -4,10 +4,12 @@
 //! signature is that of GitHub's `X-Hub-Signature-256`.
 
 use hmac::{Hmac, Mac as _};
+use schemars::JsonSchema;
+use serde::Serialize;
 use serde_json::{Value, json};
 use sha2::Sha256;
 
-use crate::event::Event;
+use crate::event::{About, Event, Link, Severity, What};
 
 /// Media type of a structured event.
 pub const MEDIA_TYPE: &str = "application/cloudevents+json; charset=UTF-8";
@@ -22,6 +24,20 @@ pub const DELIVERY: &str = "x-pitlane-delivery";
 /// `type` of an event is this, its kind, and the version of its data.
 const TYPE: &str = "dev.pitlane.";
 
+/// `data` of an event: `schemas/event.json`.
+#[derive(Clone, Copy, Debug, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Data<'a> {
+    /// How much it matters.
+    pub severity: Severity,
+    /// Whom it is about.
+    pub about: &'a About,
+    /// What happened.
+    pub what: &'a What,
+    /// Where to read more.
+    pub links: &'a [Link],
+}
+
 /// The event; `source` is a URI that stands for this instance.
 pub fn cloud_event(event: &Event, source: &str) -> Value {
     let about = &event.about;
@@ -34,11 +50,11 @@ pub fn cloud_event(event: &Event, source: &str) -> Value {
         "type": format!("{TYPE}{}.v1", event.kind().name()),
         "time": event.time.to_string(),
         "datacontenttype": "application/json",
-        "data": {
-            "severity": event.severity(),
-            "about": event.about,
-            "what": event.what,
-            "links": event.links,
+        "data": Data {
+            severity: event.severity(),
+            about: &event.about,
+            what: &event.what,
+            links: &event.links,
         },
     });
     if !subject.is_empty() {

@@ -306,17 +306,27 @@ mod tests {
         assert!(parse(&format!("channels:\n{}", many.collect::<String>())).is_err());
     }
 
-    /// `schemas/notify.json` is that of the types; `UPDATE_SCHEMAS=1` writes it anew.
-    #[test]
-    fn the_schema_is_that_of_the_types() {
+    fn schema<T: JsonSchema>() -> String {
         let settings = schemars::generate::SchemaSettings::draft2020_12();
-        let schema = settings.into_generator().into_root_schema_for::<Notify>().to_value();
-        let text = serde_json::to_string_pretty(&schema).unwrap() + "\n";
-        let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("schemas/notify.json");
-        if std::env::var_os("UPDATE_SCHEMAS").is_some_and(|value| value == "1") {
-            std::fs::create_dir_all(file.parent().unwrap()).unwrap();
-            std::fs::write(&file, &text).unwrap();
+        let schema = settings.into_generator().into_root_schema_for::<T>().to_value();
+        serde_json::to_string_pretty(&schema).unwrap() + "\n"
+    }
+
+    /// The files in `schemas` are those of the types; `UPDATE_SCHEMAS=1` writes them anew.
+    #[test]
+    fn the_schemas_are_those_of_the_types() {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("schemas");
+        let update = std::env::var_os("UPDATE_SCHEMAS").is_some_and(|value| value == "1");
+        let schemas =
+            [("notify", schema::<Notify>()), ("event", schema::<crate::cloud_event::Data<'_>>())];
+        for (name, text) in schemas {
+            let file = folder.join(format!("{name}.json"));
+            if update {
+                std::fs::create_dir_all(&folder).unwrap();
+                std::fs::write(&file, &text).unwrap();
+            }
+            let found = std::fs::read_to_string(&file).unwrap_or_default();
+            assert!(found == text, "{name}.json is out of date: make schemas");
         }
-        assert!(std::fs::read_to_string(&file).unwrap_or_default() == text, "make schemas");
     }
 }

@@ -40,6 +40,7 @@ async fn a_gate_reads_the_checkout_and_writes_its_report() {
     let passed = &ran.attestations[0].predicate["passedTests"][1];
     assert_eq!(passed, "from-the-checkout kept / /nonexistent none");
     let isolation = ran.isolation.unwrap();
+    assert_eq!(ran.attestations[0].predicate["isolation"], isolation, "it is signed, too");
     assert_eq!((&isolation["uid"], &isolation["seccomp"]), (&65532.into(), &true.into()));
     assert!(!checkout.path().join("new").exists());
 }
