@@ -19,10 +19,7 @@ const ARROWS: [(&str, &[&str]); 10] = [
     ("pitlane-gates", &["pitlane-release"]),
     // Tells others what happened; the only crate that speaks to chats and brokers.
     ("pitlane-notify", &["pitlane-release"]),
-    (
-        "pitlane-pipeline",
-        &["pitlane-fetch", "pitlane-gates", "pitlane-notify", "pitlane-release"],
-    ),
+    ("pitlane-pipeline", &["pitlane-fetch", "pitlane-gates", "pitlane-notify", "pitlane-release"]),
     ("pitlane-verifier", &["pitlane-fetch", "pitlane-release"]),
     ("pitlane-car", &["pitlane-release"]),
     ("pitlane-twin", &["pitlane-release"]),
