@@ -15,11 +15,22 @@ use crate::common::{bin, json, repository, run};
 const ARROWS: &[(&str, &[&str])] = &[
     ("pitlane-release", &[]),
     ("pitlane-fetch", &["pitlane-release"]),
+    // Decides by reports of others, and runs what writes them.
+    ("pitlane-gates", &["pitlane-release"]),
     ("pitlane-gitops", &["pitlane-fetch", "pitlane-release"]),
+    // Tells others what happened; the only crate that speaks to chats and brokers.
+    ("pitlane-notify", &["pitlane-release"]),
     ("pitlane-runs", &["pitlane-release"]),
     (
         "pitlane-pipeline",
-        &["pitlane-fetch", "pitlane-gitops", "pitlane-release", "pitlane-runs"],
+        &[
+            "pitlane-fetch",
+            "pitlane-gates",
+            "pitlane-gitops",
+            "pitlane-notify",
+            "pitlane-release",
+            "pitlane-runs",
+        ],
     ),
     ("pitlane-verifier", &["pitlane-fetch", "pitlane-release"]),
     ("pitlane-car", &["pitlane-release"]),
