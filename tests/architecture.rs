@@ -12,14 +12,17 @@ use pitlane_release::Policy;
 use crate::common::{bin, json, repository, run};
 
 /// Who may use whom among the workspace's crates; everything else is refused.
-const ARROWS: [(&str, &[&str]); 8] = [
+const ARROWS: [(&str, &[&str]); 10] = [
     ("pitlane-release", &[]),
     ("pitlane-fetch", &["pitlane-release"]),
-    ("pitlane-pipeline", &["pitlane-fetch", "pitlane-release"]),
+    // The lab is for its tests.
+    ("pitlane-github", &["pitlane-github-lab", "pitlane-release"]),
+    ("pitlane-pipeline", &["pitlane-fetch", "pitlane-github", "pitlane-release"]),
     ("pitlane-verifier", &["pitlane-fetch", "pitlane-release"]),
     ("pitlane-car", &["pitlane-release"]),
     ("pitlane-twin", &["pitlane-release"]),
-    // Judges nothing of ours by our own code.
+    // Judge nothing of ours by our own code.
+    ("pitlane-github-lab", &[]),
     ("pitlane-sigstore-lab", &[]),
     // Every parser of strangers' bytes, wherever it is; nobody uses this crate.
     (
