@@ -23,4 +23,6 @@ mod shapes;
 #[cfg(test)]
 mod tags;
 #[cfg(test)]
+mod tls;
+#[cfg(test)]
 mod watch;
