@@ -17,6 +17,8 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("pitlane-fetch", &["pitlane-release"]),
     // Decides by reports of others, and runs what writes them.
     ("pitlane-gates", &["pitlane-release"]),
+    // The lab is for its tests.
+    ("pitlane-github", &["pitlane-github-lab", "pitlane-release"]),
     ("pitlane-gitops", &["pitlane-fetch", "pitlane-release"]),
     // Tells others what happened; the only crate that speaks to chats and brokers.
     ("pitlane-notify", &["pitlane-release"]),
@@ -26,6 +28,7 @@ const ARROWS: &[(&str, &[&str])] = &[
         &[
             "pitlane-fetch",
             "pitlane-gates",
+            "pitlane-github",
             "pitlane-gitops",
             "pitlane-notify",
             "pitlane-release",
@@ -35,7 +38,8 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("pitlane-verifier", &["pitlane-fetch", "pitlane-release"]),
     ("pitlane-car", &["pitlane-release"]),
     ("pitlane-twin", &["pitlane-release"]),
-    // Judges nothing of ours by our own code.
+    // Judge nothing of ours by our own code.
+    ("pitlane-github-lab", &[]),
     ("pitlane-sigstore-lab", &[]),
     // Every parser of strangers' bytes, wherever it is; nobody uses this crate.
     (
