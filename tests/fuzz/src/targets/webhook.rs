@@ -78,6 +78,7 @@ static APP: LazyLock<(App, tempfile::TempDir)> = LazyLock::new(|| {
         car_kind: "donkeycar".into(),
         tag_pattern: "v*".into(),
         allow_moved_tags: false,
+        supersede: false,
     };
     let mut secrets = Secrets::new();
     secrets.add_lines(SECRET, None, "fuzzing").unwrap();
