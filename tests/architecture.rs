@@ -12,10 +12,16 @@ use pitlane_release::Policy;
 use crate::common::{bin, json, repository, run};
 
 /// Who may use whom among the workspace's crates; everything else is refused.
-const ARROWS: [(&str, &[&str]); 8] = [
+const ARROWS: [(&str, &[&str]); 10] = [
     ("pitlane-release", &[]),
     ("pitlane-fetch", &["pitlane-release"]),
-    ("pitlane-pipeline", &["pitlane-fetch", "pitlane-release"]),
+    (
+        "pitlane-pipeline",
+        &["pitlane-fetch", "pitlane-push", "pitlane-registry", "pitlane-release"],
+    ),
+    ("pitlane-registry", &["pitlane-release"]),
+    // Pushes to our own registry in its tests.
+    ("pitlane-push", &["pitlane-fetch", "pitlane-registry", "pitlane-release"]),
     ("pitlane-verifier", &["pitlane-fetch", "pitlane-release"]),
     ("pitlane-car", &["pitlane-release"]),
     ("pitlane-twin", &["pitlane-release"]),

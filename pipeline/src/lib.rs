@@ -22,7 +22,7 @@ pub mod model_signing;
 pub mod promote;
 pub mod prove;
 pub mod push;
-pub mod registry;
+pub use pitlane_registry as registry;
 pub mod reproduce;
 pub mod sbom;
 pub mod service;

@@ -8,7 +8,7 @@ use tokio::{
 };
 
 use super::{Answer, Digest, Server, TOKEN};
-use crate::registry::listen::BoundedListener;
+use crate::listen::BoundedListener;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn bytes() {

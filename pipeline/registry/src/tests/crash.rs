@@ -5,7 +5,7 @@ use std::{fs, time::Duration};
 use tokio::{io::AsyncWriteExt as _, net::TcpStream};
 
 use super::{Digest, Server, TOKEN, image};
-use crate::registry::{Registry, RegistryConfig, RegistryError};
+use crate::{Registry, RegistryConfig, RegistryError};
 use serde_json::json;
 
 /// A client that goes away in the middle: the upload stands where it stopped; a restart drops it.
