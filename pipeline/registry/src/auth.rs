@@ -1,34 +1,37 @@
-//! Who may do what: one push token, and reads for everybody unless that is switched off.
+//! Who may do what: the push token, further tokens with fewer rights, and reads for everybody
+//! where that is allowed.
 //!
-//! Clients send the token as the password of HTTP Basic (any user name) or as a Bearer token. When
-//! reads are open, the challenge is a Bearer one with a token endpoint: Docker and skopeo send
-//! their login only to registries that ask for it at `/v2/`, and Docker cannot pull without a
-//! login from one that asks for Basic. The endpoint gives a login a one-hour push pass, and
-//! everybody else a pass that only reads. When reads need the token as well, it is plain Basic.
+//! Clients send a token as the password of HTTP Basic (any user name) or as a Bearer token. Where
+//! anything may be read without one, the challenge is a Bearer one with a token endpoint: Docker
+//! and skopeo send their login only to registries that ask for it at `/v2/`, and Docker cannot pull
+//! without a login from one that asks for Basic. The endpoint gives a login a pass for an hour, and
+//! everybody else one that only reads. Where every read needs a token, it is plain Basic.
 
 use std::fmt;
 
 use axum::http::{HeaderMap, header};
 use base64::{Engine as _, engine::general_purpose::STANDARD};
-use hmac::{Hmac, Mac as _};
 use sha2::{Digest as _, Sha256};
 use subtle::ConstantTimeEq as _;
 use zeroize::Zeroizing;
 
-use super::error::{ApiError, RegistryError};
+use super::{
+    access::{Access, Grant, Pattern, Right, Rights},
+    error::{ApiError, RegistryError},
+    names::Repo,
+    pass::{self, Passes, Scopes},
+};
 
 /// Shorter tokens can be guessed.
 const MIN_TOKEN_BYTES: usize = 16;
 /// Longer ones do not fit into the headers that clients send.
 const MAX_TOKEN_BYTES: usize = 1024;
-/// How long a pass of the token endpoint lasts; clients fetch a new one by themselves.
-pub(super) const PASS_SECONDS: u64 = 3600;
 /// What the token endpoint gives to who has no login: reads as if nothing were sent.
-pub(super) const ANONYMOUS_PASS: &str = "anonymous";
+const ANONYMOUS_PASS: &str = "anonymous";
 /// The address of the token endpoint.
 pub(super) const TOKEN_PATH: &str = "/token";
 
-/// The secret that allows pushes. It is never printed, and wiped when dropped.
+/// The secret that allows everything. It is never printed, and wiped when dropped.
 pub struct PushToken(Zeroizing<String>);
 
 impl PushToken {
@@ -55,13 +58,18 @@ impl fmt::Debug for PushToken {
     }
 }
 
-/// What a request's credentials allow.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// What a request's credentials say about who asks.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Caller {
     /// No credentials.
     Anonymous,
-    /// The push token, or a pass that stands for it.
-    Pusher,
+    /// Somebody with a token, or with a pass that stands for one.
+    Known {
+        /// Which of the tokens.
+        grant: usize,
+        /// What the pass was asked for; everything without.
+        scopes: Option<Scopes>,
+    },
     /// Credentials that are wrong or out of date.
     Wrong,
 }
@@ -69,16 +77,28 @@ pub(super) enum Caller {
 /// The rules of this registry.
 #[derive(Debug)]
 pub(super) struct Auth {
-    token: Option<PushToken>,
-    anonymous_pull: bool,
+    grants: Vec<Grant>,
+    /// What everybody may pull.
+    public: Vec<Pattern>,
+    passes: Passes,
 }
 
 impl Auth {
-    pub(super) fn new(token: Option<PushToken>, anonymous_pull: bool) -> Self {
-        Self { token, anonymous_pull }
+    pub(super) fn new(token: Option<PushToken>, access: Access, anonymous_pull: bool) -> Self {
+        let passes = Passes::new(token.as_ref().map(|token| token.0.as_bytes()));
+        let own = token.map(|token| Grant {
+            name: "push".to_owned(),
+            hash: Sha256::digest(token.0.as_bytes()).into(),
+            rights: Rights::ALL,
+            repositories: vec![Pattern::All],
+            expires: None,
+        });
+        let public = if anonymous_pull { vec![Pattern::All] } else { Vec::new() };
+        let public = access.anonymous.unwrap_or(public);
+        Self { grants: own.into_iter().chain(access.grants).collect(), public, passes }
     }
 
-    /// Judges the `Authorization` header. `now`: seconds since 1970, for passes.
+    /// Judges the `Authorization` header. `now`: seconds since 1970.
     pub(super) fn caller(&self, headers: &HeaderMap, now: u64) -> Caller {
         let Some(value) = headers.get(header::AUTHORIZATION) else { return Caller::Anonymous };
         let Some((scheme, rest)) = value.to_str().ok().and_then(|v| v.split_once(' ')) else {
@@ -88,8 +108,9 @@ impl Auth {
         if scheme.eq_ignore_ascii_case("bearer") {
             return match rest {
                 ANONYMOUS_PASS => Caller::Anonymous,
-                pass if self.is_token(pass) || self.is_pass(pass, now) => Caller::Pusher,
-                _ => Caller::Wrong,
+                _ => {
+                    self.token(rest, now).or_else(|| self.pass(rest, now)).unwrap_or(Caller::Wrong)
+                }
             };
         }
         if !scheme.eq_ignore_ascii_case("basic") {
@@ -102,94 +123,147 @@ impl Auth {
         match login.split_once(':') {
             // Clients without a login send an empty one after a Basic challenge.
             Some(("", "")) => Caller::Anonymous,
-            Some((_, password)) if self.is_token(password) => Caller::Pusher,
-            _ => Caller::Wrong,
+            Some((_, password)) => self.token(password, now).unwrap_or(Caller::Wrong),
+            None => Caller::Wrong,
         }
     }
 
-    /// May this caller read?
-    pub(super) fn read(&self, caller: Caller, realm: &str) -> Result<(), ApiError> {
-        match caller {
-            Caller::Pusher => Ok(()),
-            Caller::Anonymous if self.anonymous_pull => Ok(()),
-            Caller::Anonymous => Err(self.ask("reads need the registry's token: log in", realm)),
-            // A client with an outdated login must hear of it, or it goes on with it.
-            Caller::Wrong => Err(self.ask(WRONG, realm)),
+    fn token(&self, given: &str, now: u64) -> Option<Caller> {
+        // Hashes, so that the comparison tells nothing about the length; all of them, so that it
+        // tells nothing about the order either.
+        let given: [u8; 32] = Sha256::digest(given).into();
+        let mut found = None;
+        for (grant, known) in self.grants.iter().enumerate() {
+            if bool::from(known.hash.ct_eq(&given)) {
+                found = Some(grant);
+            }
         }
+        let grant = found.filter(|grant| !self.grants[*grant].expired(now))?;
+        Some(Caller::Known { grant, scopes: None })
     }
 
-    /// May this caller write?
-    pub(super) fn write(&self, caller: Caller, realm: &str) -> Result<(), ApiError> {
-        if self.token.is_none() {
+    fn pass(&self, given: &str, now: u64) -> Option<Caller> {
+        let (mark, scopes) = self.passes.open(given, now)?;
+        let grant = self.grants.iter().position(|grant| pass::mark(&grant.hash) == mark)?;
+        (!self.grants[grant].expired(now)).then_some(Caller::Known { grant, scopes })
+    }
+
+    /// May this caller do that here?
+    pub(super) fn may(
+        &self,
+        caller: &Caller,
+        right: Right,
+        repo: &Repo,
+        realm: &str,
+    ) -> Result<(), ApiError> {
+        let writes = right != Right::Pull;
+        if writes && self.grants.is_empty() {
             return Err(ApiError::denied(
                 "this registry is read-only: start it with a push token to push",
             ));
         }
+        let public = !writes && self.public.iter().any(|pattern| pattern.matches(repo));
+        let ask = |message: &str, error: &str| {
+            let actions = if right == Right::Push { "pull,push" } else { right.word() };
+            self.ask(message, realm, &format!(",scope=\"repository:{repo}:{actions}\"{error}"))
+        };
         match caller {
-            Caller::Pusher => Ok(()),
-            Caller::Anonymous => Err(self.ask(
-                "pushing needs the registry's token: log in with any user name and the token as \
-                 the password",
-                realm,
+            // A client with an outdated login must hear of it, or it goes on with it.
+            Caller::Wrong => Err(ask(WRONG, "")),
+            Caller::Anonymous if public => Ok(()),
+            Caller::Anonymous if writes => Err(ask(
+                "writing needs one of the registry's tokens: log in with any user name and the \
+                 token as the password",
+                "",
             )),
-            Caller::Wrong => Err(self.ask(WRONG, realm)),
+            Caller::Anonymous => Err(ask("reads need one of the registry's tokens: log in", "")),
+            Caller::Known { .. } if public => Ok(()),
+            Caller::Known { grant, scopes } => {
+                let grant = &self.grants[*grant];
+                if !grant.allows(right, repo) {
+                    return Err(ApiError::denied(format!(
+                        "the token `{}` has no right to {} in {repo}: use another, or ask who \
+                         keeps the registry's tokens",
+                        grant.name,
+                        right.word()
+                    )));
+                }
+                match scopes {
+                    Some(scopes) if !scopes.allow(right, repo) => Err(ask(
+                        "the pass is for other repositories or rights: fetch one with this scope",
+                        ",error=\"insufficient_scope\"",
+                    )),
+                    _ => Ok(()),
+                }
+            }
+        }
+    }
+
+    /// Whether this caller may pull a repository; nobody is told how.
+    pub(super) fn pulls(&self, caller: &Caller, repo: &Repo) -> bool {
+        let own = match caller {
+            Caller::Known { grant, .. } => self.grants[*grant].allows(Right::Pull, repo),
+            Caller::Anonymous | Caller::Wrong => false,
+        };
+        own || self.public.iter().any(|pattern| pattern.matches(repo))
+    }
+
+    /// Whether this caller may pull whatever is here: then blobs need not be looked for in the
+    /// repository that is asked.
+    pub(super) fn reads_all(&self, caller: &Caller) -> bool {
+        let own = match caller {
+            Caller::Known { grant, .. } => self.grants[*grant].reads_all(),
+            Caller::Anonymous | Caller::Wrong => false,
+        };
+        own || self.public.contains(&Pattern::All)
+    }
+
+    /// May this caller see the list of repositories? It is cut to those that it may pull.
+    pub(super) fn list(&self, caller: &Caller, realm: &str) -> Result<(), ApiError> {
+        match caller {
+            Caller::Known { .. } => Ok(()),
+            Caller::Anonymous if !self.public.is_empty() => Ok(()),
+            Caller::Anonymous => {
+                Err(self.ask("reads need one of the registry's tokens: log in", realm, ""))
+            }
+            Caller::Wrong => Err(self.ask(WRONG, realm, "")),
         }
     }
 
     /// Answers the ping of `/v2/`: clients learn here whether and how to log in.
-    pub(super) fn ping(&self, caller: Caller, realm: &str) -> Result<(), ApiError> {
-        if self.token.is_some() && caller == Caller::Anonymous && realm != NO_REALM {
-            return Err(
-                self.ask("log in to push; reading needs no login when the registry is open", realm)
-            );
+    pub(super) fn ping(&self, caller: &Caller, realm: &str) -> Result<(), ApiError> {
+        if !self.grants.is_empty() && *caller == Caller::Anonymous && realm != NO_REALM {
+            let why = "log in to push; reading needs no login when the registry is open";
+            return Err(self.ask(why, realm, ""));
         }
-        self.read(caller, realm)
+        self.list(caller, realm)
     }
 
     /// A pass for the token endpoint to hand out.
-    pub(super) fn pass(&self, caller: Caller, realm: &str, now: u64) -> Result<String, ApiError> {
+    pub(super) fn hand_out(
+        &self,
+        caller: &Caller,
+        scopes: Option<&Scopes>,
+        now: u64,
+    ) -> Result<String, ApiError> {
         match caller {
-            Caller::Pusher => {
-                let until = now.saturating_add(PASS_SECONDS);
-                let seal = self.seal(until).map(|mac| hex::encode(mac.finalize().into_bytes()));
-                seal.map(|seal| format!("{until}.{seal}")).ok_or_else(|| self.ask(WRONG, realm))
+            // A pass for a pass would never run out.
+            Caller::Known { grant, scopes: None } => {
+                Ok(self.passes.seal(&self.grants[*grant].hash, scopes, now))
             }
-            Caller::Anonymous if self.anonymous_pull => Ok(ANONYMOUS_PASS.to_owned()),
-            Caller::Anonymous | Caller::Wrong => Err(ApiError::unauthorized(WRONG, BASIC)),
+            Caller::Anonymous if !self.public.is_empty() => Ok(ANONYMOUS_PASS.to_owned()),
+            _ => Err(ApiError::unauthorized(WRONG, BASIC)),
         }
     }
 
-    fn ask(&self, message: &str, realm: &str) -> ApiError {
-        let bearer = format!("Bearer realm=\"{realm}\",service=\"pitlane\"");
-        let challenge = if self.anonymous_pull && realm != NO_REALM { &bearer } else { BASIC };
-        ApiError::unauthorized(message, challenge)
-    }
-
-    fn is_token(&self, given: &str) -> bool {
-        let Some(token) = &self.token else { return false };
-        // Hashes, so that the comparison tells nothing about the length either.
-        let (given, token) = (Sha256::digest(given), Sha256::digest(token.0.as_bytes()));
-        given.ct_eq(&token).into()
-    }
-
-    fn is_pass(&self, given: &str, now: u64) -> bool {
-        let Some((until, seal)) = given.split_once('.') else { return false };
-        let (Ok(until), Ok(seal)) = (until.parse::<u64>(), hex::decode(seal)) else { return false };
-        let genuine = self.seal(until).is_some_and(|mac| mac.verify_slice(&seal).is_ok());
-        genuine && now < until
-    }
-
-    /// Keyed by the push token itself: passes outlive a restart, and die with the token.
-    fn seal(&self, until: u64) -> Option<Hmac<Sha256>> {
-        let token = self.token.as_ref()?;
-        let mut mac = Hmac::<Sha256>::new_from_slice(token.0.as_bytes()).ok()?;
-        mac.update(b"pitlane registry push pass until ");
-        mac.update(until.to_string().as_bytes());
-        Some(mac)
+    fn ask(&self, message: &str, realm: &str, more: &str) -> ApiError {
+        let bearer = format!("Bearer realm=\"{realm}\",service=\"pitlane\"{more}");
+        let open = !self.public.is_empty() && realm != NO_REALM;
+        ApiError::unauthorized(message, if open { &bearer } else { BASIC })
     }
 }
 
-const WRONG: &str = "the login is wrong or has run out: log in again with the registry's push token as the password";
+const WRONG: &str = "the login is wrong or has run out: log in again with one of the registry's tokens as the password";
 const BASIC: &str = "Basic realm=\"pitlane\", charset=\"UTF-8\"";
 /// The realm of a request whose `Host` cannot be repeated in a header.
 pub(super) const NO_REALM: &str = "";
@@ -209,9 +283,16 @@ mod tests {
     use super::*;
 
     const TOKEN: &str = "0123456789abcdef-token";
+    const CI: &str = "ci-token-0123456789";
 
     fn auth() -> Auth {
-        Auth::new(Some(PushToken::new(&format!("{TOKEN}\n")).unwrap()), true)
+        let hash = hex::encode(Sha256::digest(CI));
+        let access = Access::parse(&format!(
+            "apiVersion: pitlane.dev/v1\nkind: RegistryTokens\nanonymousPull: [public/*]\n\
+             tokens: [{{name: ci, sha256: {hash}, rights: [push], repositories: [cars/*], \
+             expires: 2027-01-01T00:00:00Z}}]"
+        ));
+        Auth::new(Some(PushToken::new(&format!("{TOKEN}\n")).unwrap()), access.unwrap(), true)
     }
 
     fn headers(authorization: &str) -> HeaderMap {
@@ -222,20 +303,26 @@ mod tests {
         format!("Basic {}", STANDARD.encode(login))
     }
 
+    fn known(grant: usize) -> Caller {
+        Caller::Known { grant, scopes: None }
+    }
+
     #[test]
     fn callers() {
         let auth = auth();
         assert_eq!(auth.caller(&HeaderMap::new(), 0), Caller::Anonymous);
         for (header, want) in [
-            (basic(&format!("me:{TOKEN}")), Caller::Pusher),
-            (basic(&format!(":{TOKEN}")), Caller::Pusher),
-            (format!("bearer {TOKEN}"), Caller::Pusher),
+            (basic(&format!("me:{TOKEN}")), known(0)),
+            (basic(&format!(":{TOKEN}")), known(0)),
+            (basic(&format!("me:{CI}")), known(1)),
+            (format!("bearer {TOKEN}"), known(0)),
             ("Bearer anonymous".to_owned(), Caller::Anonymous),
             (basic(":"), Caller::Anonymous),
             (basic("me:wrong"), Caller::Wrong),
             (basic(&format!("me:{TOKEN}x")), Caller::Wrong),
             (basic(&format!("me:{}", &TOKEN[1..])), Caller::Wrong),
             (basic(TOKEN), Caller::Wrong),
+            (format!("Bearer {}", hex::encode(Sha256::digest(CI))), Caller::Wrong),
             ("Basic ???".to_owned(), Caller::Wrong),
             ("Digest x".to_owned(), Caller::Wrong),
             (TOKEN.to_owned(), Caller::Wrong),
@@ -243,24 +330,59 @@ mod tests {
         ] {
             assert_eq!(auth.caller(&headers(&header), 0), want, "{header}");
         }
+        // Out of date.
+        let late = auth.caller(&headers(&format!("Bearer {CI}")), 1_798_761_600);
+        assert_eq!(late, Caller::Wrong);
     }
 
     #[test]
-    fn passes_run_out_and_cannot_be_stretched() {
+    fn rights_by_repository() {
         let auth = auth();
-        let pass = auth.pass(Caller::Pusher, "", 1000).unwrap();
-        let bearer = |pass: &str| headers(&format!("Bearer {pass}"));
-        assert_eq!(auth.caller(&bearer(&pass), 1000 + PASS_SECONDS - 1), Caller::Pusher);
-        assert_eq!(auth.caller(&bearer(&pass), 1000 + PASS_SECONDS), Caller::Wrong);
-        let (until, seal) = pass.split_once('.').unwrap();
-        let stretched = format!("{}.{seal}", until.parse::<u64>().unwrap() + 1);
-        assert_eq!(auth.caller(&bearer(&stretched), 1000), Caller::Wrong);
-        let other = Auth::new(Some(PushToken::new(&"f".repeat(32)).unwrap()), true);
-        assert_eq!(other.caller(&bearer(&pass), 1000), Caller::Wrong);
+        let may = |caller: &Caller, right, repo: &str| {
+            auth.may(caller, right, &Repo::parse(repo).unwrap(), "").is_ok()
+        };
+        for (caller, right, repo, want) in [
+            (Caller::Anonymous, Right::Pull, "public/a", true),
+            (Caller::Anonymous, Right::Pull, "cars/a", false),
+            (Caller::Anonymous, Right::Push, "public/a", false),
+            (Caller::Wrong, Right::Pull, "public/a", false),
+            (known(0), Right::Delete, "anything", true),
+            (known(1), Right::Push, "cars/a", true),
+            (known(1), Right::Pull, "cars/a", true),
+            (known(1), Right::Delete, "cars/a", false),
+            (known(1), Right::Push, "public/a", false),
+            (known(1), Right::Pull, "public/a", true),
+            (known(1), Right::Pull, "secret", false),
+        ] {
+            assert_eq!(may(&caller, right, repo), want, "{caller:?} {right:?} {repo}");
+        }
+        assert!(auth.reads_all(&known(0)) && !auth.reads_all(&known(1)));
+        assert!(!auth.reads_all(&Caller::Anonymous));
         // Without a token nobody pushes, whatever is sent.
-        let closed = Auth::new(None, true);
-        assert_eq!(closed.caller(&bearer(&pass), 1000), Caller::Wrong);
-        assert!(closed.write(Caller::Pusher, "").is_err());
+        let closed = Auth::new(None, Access::default(), true);
+        assert_eq!(closed.caller(&headers(&format!("Bearer {TOKEN}")), 0), Caller::Wrong);
+        let repo = Repo::parse("a").unwrap();
+        assert!(closed.may(&Caller::Anonymous, Right::Push, &repo, "").is_err());
+        assert!(closed.may(&Caller::Anonymous, Right::Pull, &repo, "").is_ok());
+    }
+
+    #[test]
+    fn a_pass_is_for_its_scopes_and_dies_with_its_token() {
+        let auth = auth();
+        let scopes =
+            Scopes::parse(std::iter::once("repository:cars/a:pull,push,delete")).unwrap().unwrap();
+        let pass = auth.hand_out(&known(1), Some(&scopes), 1000).unwrap();
+        let caller = auth.caller(&headers(&format!("Bearer {pass}")), 1000);
+        let may = |right, repo: &str| {
+            auth.may(&caller, right, &Repo::parse(repo).unwrap(), "http://r/token").is_ok()
+        };
+        assert!(may(Right::Push, "cars/a") && !may(Right::Push, "cars/b"));
+        // Asked for, but the token never had it.
+        assert!(!may(Right::Delete, "cars/a"));
+        assert!(auth.hand_out(&caller, None, 1000).is_err(), "a pass for a pass");
+        let token = PushToken::new(TOKEN).unwrap();
+        let without = Auth::new(Some(token), Access::default(), true);
+        assert_eq!(without.caller(&headers(&format!("Bearer {pass}")), 1000), Caller::Wrong);
     }
 
     #[test]

@@ -1,10 +1,10 @@
 //! Downloads: blobs by digest, whole or in part, streamed from the disk.
 //!
-//! Blobs are shared by the whole registry: whoever may read one repository may read all, so a blob
-//! that is here under any name is served under every name, and needs no second push.
+//! Who may read every repository gets a blob that is here under any name, and needs no second
+//! push. Others get those that the repository they ask holds.
 
 use std::{
-    fs::File,
+    fs::{self, File},
     io::{self, Read as _, Seek as _, SeekFrom},
     sync::Arc,
 };
@@ -19,11 +19,12 @@ use pitlane_release::digest::Digest;
 
 use super::{
     Registry,
+    disk::{flush, if_exists},
     error::ApiError,
-    manifest,
+    names::Repo,
     range::{self, Wanted},
     routes::Ask,
-    store::blocking,
+    store::{blocking, touch},
 };
 
 /// What one read takes from the disk: large enough that its switch of threads does not show.
@@ -34,15 +35,32 @@ pub(super) const CONTENT_DIGEST: HeaderName = HeaderName::from_static("docker-co
 /// GET and HEAD of a blob.
 pub(super) async fn get(
     registry: Arc<Registry>,
+    repo: Repo,
     digest: Digest,
     ask: &Ask,
 ) -> Result<Response, ApiError> {
+    if !ask.reads_all {
+        let (registry, repo) = (Arc::clone(&registry), repo.clone());
+        let held = move || registry.links.has_blob(&repo, &digest).map_err(|e| failed(&e));
+        if !blocking(held).await? {
+            return Err(ApiError::blob_unknown(&digest));
+        }
+    }
     if matches(ask, &digest) {
         return reply(Response::builder().status(StatusCode::NOT_MODIFIED), &digest, Body::empty());
     }
     if ask.is_head() {
-        let size = blocking(move || registry.store.size(&digest).map_err(|e| failed(&e))).await?;
-        let size = size.ok_or_else(|| ApiError::blob_unknown(&digest))?;
+        // Who may push asks before a push, and will not send what is here.
+        let pass = if ask.writes { Some(registry.gate.pass().await) } else { None };
+        let size = move || {
+            if pass.is_some() {
+                registry.gate.note([&digest]);
+                registry.store.touch(&digest);
+                touch(&registry.links.blob_path(&repo, &digest));
+            }
+            registry.store.size(&digest).map_err(|e| failed(&e))
+        };
+        let size = blocking(size).await?.ok_or_else(|| ApiError::blob_unknown(&digest))?;
         return reply(content(size), &digest, Body::empty());
     }
     // A client that goes on with another version of the same address: there is none by digest.
@@ -82,43 +100,51 @@ pub(super) async fn get(
     reply(builder, &digest, body)
 }
 
-/// DELETE of a blob: only one that no manifest needs.
-pub(super) async fn delete(registry: Arc<Registry>, digest: Digest) -> Result<Response, ApiError> {
+/// DELETE of a blob: only one that no manifest of the repository needs. The bytes go with the last
+/// repository that holds them.
+pub(super) async fn delete(
+    registry: Arc<Registry>,
+    repo: Repo,
+    digest: Digest,
+    ask: &Ask,
+) -> Result<Response, ApiError> {
+    let anywhere = ask.reads_all;
     blocking(move || {
-        if registry.store.size(&digest).map_err(|e| failed(&e))?.is_none() {
+        let (links, store) = (&registry.links, &registry.store);
+        let _alone = registry.gate.alone();
+        let size = store.size(&digest).map_err(|e| failed(&e))?;
+        let held = links.has_blob(&repo, &digest).map_err(|e| failed(&e))?;
+        let Some(size) = size.filter(|_| held || anywhere) else {
             return Err(ApiError::blob_unknown(&digest));
-        }
-        for repo in registry.links.repositories().map_err(|e| failed(&e))? {
-            for by in registry.links.manifests(&repo).map_err(|e| failed(&e))? {
-                if by == digest || needs(&registry, &repo, &by, &digest)? {
-                    return Err(ApiError::denied(format!(
-                        "{digest} is in use by {repo}@{by}: delete that manifest first"
-                    )));
-                }
+        };
+        for by in links.manifests(&repo).map_err(|e| failed(&e))? {
+            if by == digest || needs(&registry, &repo, &by, &digest)? {
+                return Err(ApiError::denied(format!(
+                    "{digest} is in use by {repo}@{by}: delete that manifest first"
+                )));
             }
         }
-        registry.store.remove(&digest).map_err(|e| failed(&e))
+        if held {
+            let path = links.blob_path(&repo, &digest);
+            if_exists(fs::remove_file(&path)).map_err(|e| failed(&e))?;
+            path.parent().map_or(Ok(()), flush).map_err(|e| failed(&e))?;
+            registry.shares.of(&repo).release(size);
+        }
+        for other in links.places().map_err(|e| failed(&e))? {
+            let held = links.has_blob(&other, &digest).map_err(|e| failed(&e))?;
+            if held || links.manifest(&other, &digest).map_err(|e| failed(&e))?.is_some() {
+                return Ok(());
+            }
+        }
+        store.remove(&digest).map_err(|e| failed(&e)).map(|_| ())
     })
     .await?;
     accepted()
 }
 
-fn needs(
-    registry: &Registry,
-    repo: &super::names::Repo,
-    by: &Digest,
-    blob: &Digest,
-) -> Result<bool, ApiError> {
-    let Some(link) = registry.links.manifest(repo, by).map_err(|e| failed(&e))? else {
-        return Ok(false);
-    };
-    let Some((mut file, size)) = registry.store.open(by).map_err(|e| failed(&e))? else {
-        return Ok(false);
-    };
-    let bytes =
-        read_to(&mut file, size.min(registry.limits.manifest_bytes)).map_err(|e| failed(&e))?;
-    let parsed = manifest::parse(Some(&link.entry.media_type), &bytes);
-    Ok(parsed.is_ok_and(|parsed| parsed.blobs.iter().any(|(digest, _)| digest == blob)))
+fn needs(registry: &Registry, repo: &Repo, by: &Digest, blob: &Digest) -> Result<bool, ApiError> {
+    let parsed = registry.parsed(repo, by).map_err(|e| failed(&e))?;
+    Ok(parsed.is_some_and(|parsed| parsed.blobs.iter().any(|(digest, _)| digest == blob)))
 }
 
 /// 202 without a body.

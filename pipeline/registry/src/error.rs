@@ -21,6 +21,25 @@ pub enum RegistryError {
     /// The push token cannot be one.
     #[error("the push token {0}; write a random one of 32 or more characters into its file")]
     BadToken(&'static str),
+    /// The tokens file says something that is not understood.
+    #[error("the registry's tokens file cannot be used: {0}")]
+    BadTokens(String),
+    /// Garbage is being collected already.
+    #[error("garbage is being collected already: wait for that, then ask again")]
+    Collecting,
+    /// The list of what must stay is not known, so nothing was removed.
+    #[error("what must stay is not known, so nothing was removed: {0}")]
+    Kept(String),
+    /// A manifest cannot be read, so what it needs is not known.
+    #[error(
+        "{repository}@{digest} cannot be read, so nothing was removed: push it again, or delete it"
+    )]
+    Unreadable {
+        /// The repository that has it.
+        repository: String,
+        /// Which manifest.
+        digest: Digest,
+    },
     /// The disk failed us.
     #[error("cannot {what} {}", path.display())]
     Io {

@@ -1,9 +1,10 @@
-//! What each repository holds: manifests, tags and referrers, one small file each.
+//! What each repository holds: manifests, tags, referrers and blobs, one small file each.
 //!
 //! ```text
 //! repositories/<name>/_manifests/<hex>          the manifest's entry: media type, size, subject
 //! repositories/<name>/_tags/<tag>               sha256:<hex>
 //! repositories/<name>/_referrers/<subject>/<hex> the referrer's descriptor
+//! repositories/<name>/_blobs/<hex>              empty: the repository holds this blob
 //! ```
 //! A repository's path components never begin with `_`, so names and links cannot collide.
 
@@ -18,7 +19,7 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use super::{
     disk::{if_exists, names},
-    manifest::Entry,
+    manifest::{self, Entry, Parsed},
     names::{Repo, Tag},
 };
 
@@ -76,12 +77,67 @@ impl Links {
         read_json(&self.manifest_path(repo, digest))
     }
 
+    /// What a manifest of a repository says; `None` when it is not there, or was altered on the
+    /// disk. `open` gives a blob and its size.
+    pub(super) fn parsed(
+        &self,
+        repo: &Repo,
+        digest: &Digest,
+        open: impl FnOnce(&Digest) -> io::Result<Option<(fs::File, u64)>>,
+        max: u64,
+    ) -> io::Result<Option<Parsed>> {
+        let Some(link) = self.manifest(repo, digest)? else { return Ok(None) };
+        let Some((file, size)) = open(digest)? else { return Ok(None) };
+        let mut bytes = Vec::new();
+        file.take(size.min(max)).read_to_end(&mut bytes)?;
+        let parsed = manifest::parse(Some(&link.entry.media_type), &bytes).ok();
+        Ok(parsed.filter(|parsed| parsed.entry.digest == *digest))
+    }
+
     /// What a tag points to.
     pub(super) fn tag(&self, repo: &Repo, tag: &Tag) -> io::Result<Option<Digest>> {
         let Some(text) = read(&self.tag_path(repo, tag))? else { return Ok(None) };
         let text = String::from_utf8_lossy(&text);
         // A torn file after a power cut without flushing: as good as none.
         Ok(text.trim_end().parse().ok())
+    }
+
+    pub(super) fn blob_path(&self, repo: &Repo, digest: &Digest) -> PathBuf {
+        self.repo(repo).join("_blobs").join(digest.hex())
+    }
+
+    /// Whether the repository holds a blob.
+    pub(super) fn has_blob(&self, repo: &Repo, digest: &Digest) -> io::Result<bool> {
+        Ok(if_exists(fs::metadata(self.blob_path(repo, digest)))?.is_some())
+    }
+
+    /// Notes that the repository holds a blob; tells whether that is news.
+    pub(super) fn link_blob(&self, repo: &Repo, digest: &Digest) -> io::Result<bool> {
+        let path = self.blob_path(repo, digest);
+        let make = || match fs::File::create_new(&path) {
+            Ok(_) => Ok(true),
+            Err(e) if e.kind() == io::ErrorKind::AlreadyExists => Ok(false),
+            Err(e) => Err(e),
+        };
+        match make() {
+            Err(e) if e.kind() == io::ErrorKind::NotFound => {
+                fs::create_dir_all(self.repo(repo).join("_blobs"))?;
+                make()
+            }
+            other => other,
+        }
+    }
+
+    /// The digests of all blobs of a repository.
+    pub(super) fn blobs(&self, repo: &Repo) -> io::Result<Vec<Digest>> {
+        let names = names(&self.repo(repo).join("_blobs"))?;
+        Ok(names.iter().filter_map(|name| Digest::from_hex(name).ok()).collect())
+    }
+
+    /// The subjects that have a list of referrers, sorted.
+    pub(super) fn subjects(&self, repo: &Repo) -> io::Result<Vec<Digest>> {
+        let names = names(&self.repo(repo).join("_referrers"))?;
+        Ok(names.iter().filter_map(|name| Digest::from_hex(name).ok()).collect())
     }
 
     /// All tags, sorted by their bytes.
@@ -111,17 +167,25 @@ impl Links {
         Ok(names.iter().filter_map(|name| Digest::from_hex(name).ok()).collect())
     }
 
-    /// All repositories, sorted.
+    /// All repositories that a manifest was pushed to, sorted.
     pub(super) fn repositories(&self) -> io::Result<Vec<Repo>> {
+        let mut found = self.places()?;
+        found.retain(|repo| self.exists(repo));
+        Ok(found)
+    }
+
+    /// All repositories, also those that hold nothing but blobs, sorted.
+    pub(super) fn places(&self) -> io::Result<Vec<Repo>> {
         let mut found = Vec::new();
         self.walk("", 0, &mut found)?;
         found.sort_unstable();
+        found.dedup();
         Ok(found)
     }
 
     fn walk(&self, below: &str, depth: usize, found: &mut Vec<Repo>) -> io::Result<()> {
         for name in names(&self.root.join(below))? {
-            if name == "_manifests" {
+            if name == "_manifests" || name == "_blobs" {
                 found.extend(Repo::parse(below));
             }
             if name.starts_with('_') || depth >= MAX_DEPTH {

@@ -47,7 +47,12 @@ pub(super) async fn tags(
 /// GET _catalog.
 pub(super) async fn catalog(registry: Arc<Registry>, ask: &Ask) -> Result<Response, ApiError> {
     let page = Page::of(ask)?;
-    let all = blocking(move || registry.links.repositories().map_err(|e| failed(&e)));
+    let caller = ask.caller.clone();
+    let all = blocking(move || {
+        let mut all = registry.links.repositories().map_err(|e| failed(&e))?;
+        all.retain(|repo| registry.auth.pulls(&caller, repo));
+        Ok(all)
+    });
     let all = all.await?.into_iter().map(|repo| repo.as_str().to_owned()).collect();
     let (names, more) = page.cut(all);
     let link = more.then(|| page.link("/v2/_catalog", names.last())).flatten();
@@ -80,6 +85,10 @@ pub(super) async fn referrers(
                 continue;
             };
             if wanted.as_ref().is_some_and(|w| entry.artifact_type.as_ref() != Some(w)) {
+                continue;
+            }
+            // An entry is written before its manifest, and may be left alone by a crash.
+            if registry.links.manifest(&name, &digest).map_err(|e| failed(&e))?.is_none() {
                 continue;
             }
             let value = serde_json::to_value(&entry).map_err(|e| failed(&io::Error::other(e)))?;

@@ -8,7 +8,7 @@ use axum::{
     http::{HeaderName, StatusCode, header},
     response::Response,
 };
-use pitlane_release::digest::Digest;
+use pitlane_release::{digest::Digest, oci::is_index};
 
 use super::{
     Registry,
@@ -20,8 +20,9 @@ use super::{
     names::{Reference, Repo, Tag},
     quota::Reservation,
     routes::Ask,
-    store::{blob_path, blocking},
+    store::{blob_path, blocking, touch},
     upload::Pace,
+    uploading::hold,
 };
 
 const OCI_SUBJECT: HeaderName = HeaderName::from_static("oci-subject");
@@ -33,9 +34,15 @@ pub(super) async fn get(
     reference: Reference,
     ask: &Ask,
 ) -> Result<Response, ApiError> {
-    let head = ask.is_head();
+    let (head, writes) = (ask.is_head(), ask.writes);
+    let pass = if head && writes { Some(registry.gate.pass().await) } else { None };
     let found = blocking(move || {
         let link = find(&registry, &repo, &reference)?;
+        if pass.is_some() {
+            // A client that finds it here does not push it.
+            registry.gate.note([&link.entry.digest]);
+            touch(&registry.links.manifest_path(&repo, &link.entry.digest));
+        }
         if head {
             return Ok((link, Vec::new()));
         }
@@ -106,18 +113,27 @@ pub(super) async fn put(
     };
     let subject = parsed.subject;
     let named: Vec<Digest> = parsed.blobs.iter().map(|(blob, _)| *blob).collect();
+    let pass = registry.gate.pass().await;
+    registry.gate.note(named.iter().chain(&subject).chain([&digest]));
+    registry.gate.note(parsed.children.iter().map(|(child, _)| child));
     registry.store.durable(&named).await;
 
-    let (worker, name) = (Arc::clone(&registry), repo.clone());
-    let (moves, reservation) =
-        blocking(move || prepare(&worker, &name, tag.as_ref(), parsed, &bytes)).await?;
+    let (worker, name, anywhere) = (Arc::clone(&registry), repo.clone(), ask.reads_all);
+    // The pass goes with the work, which goes on when the client does not wait for it.
+    let work = move || {
+        let put = Put { repo: &name, tag: tag.as_ref(), anywhere };
+        prepare(&worker, &put, parsed, &bytes).map(|prepared| (prepared, pass))
+    };
+    let (Prepared { moves, reservation, share }, pass) = blocking(work).await?;
     if !moves.is_empty() {
         let (done, committed) = tokio::sync::oneshot::channel();
         // Also when the client is gone by then: what is committed is counted.
         let answer = Box::new(move |result: io::Result<()>| {
             if result.is_ok() {
                 reservation.keep();
+                share.keep();
             }
+            drop(pass);
             let _ = done.send(result);
         });
         registry.store.committer.submit(moves, answer);
@@ -163,29 +179,48 @@ async fn receive(
     Ok(bytes)
 }
 
+/// Where a manifest goes.
+struct Put<'a> {
+    repo: &'a Repo,
+    tag: Option<&'a Tag>,
+    /// Whether its blobs may come from any repository.
+    anywhere: bool,
+}
+
+/// What is to be committed, and what it will take.
+struct Prepared {
+    moves: Vec<Move>,
+    reservation: Reservation,
+    share: Reservation,
+}
+
 /// Checks that everything named is here, and writes temporary files for what is new. The order of
 /// the moves keeps every prefix of them consistent: the tag comes last.
 fn prepare(
     registry: &Registry,
-    repo: &Repo,
-    tag: Option<&Tag>,
+    put: &Put<'_>,
     parsed: Parsed,
     bytes: &[u8],
-) -> Result<(Vec<Move>, Reservation), ApiError> {
+) -> Result<Prepared, ApiError> {
+    let Put { repo, tag, anywhere } = *put;
     let Parsed { blobs, children, subject, entry } = parsed;
-    let digest = entry.digest;
-    for (blob, size) in blobs {
-        let here = registry.store.size(&blob).map_err(|e| failed(&e))?;
-        check_size(&format!("blob {blob}"), here, size)?;
+    let (digest, links, store) = (entry.digest, &registry.links, &registry.store);
+    for (blob, size) in &blobs {
+        let held = anywhere || links.has_blob(repo, blob).map_err(|e| failed(&e))?;
+        let here = if held { store.size(blob).map_err(|e| failed(&e))? } else { None };
+        check_size(&format!("blob {blob}"), here, *size)?;
     }
     for (child, size) in children {
-        let here = registry.links.manifest(repo, &child).map_err(|e| failed(&e))?;
+        let here = links.manifest(repo, &child).map_err(|e| failed(&e))?;
         check_size(&format!("manifest {repo}@{child}"), here.map(|link| link.entry.size), size)?;
     }
+    for (blob, size) in &blobs {
+        hold(registry, repo, blob, *size)?;
+    }
 
-    let store = &registry.store;
     let mut moves = Vec::new();
     let mut reservation = Reservation::none(&store.quota);
+    let mut share = Reservation::none(&registry.shares.of(repo));
     let mut add = |to, bytes: &[u8]| -> Result<(), ApiError> {
         let from =
             store.write_temporary(bytes).map_err(|e| ApiError::storage("write a manifest", &e))?;
@@ -197,20 +232,22 @@ fn prepare(
         reservation.add(entry.size)?;
         add(blob_path(store.root(), &digest), bytes)?;
     }
-    let known = registry.links.manifest(repo, &digest).map_err(|e| failed(&e))?;
-    if known.is_none() {
+    if links.manifest(repo, &digest).map_err(|e| failed(&e))?.is_some() {
+        touch(&links.manifest_path(repo, &digest));
+    } else {
+        share.add(entry.size)?;
         if let Some(subject) = &subject {
-            add(registry.links.referrer_path(repo, subject, &digest), &encode(&entry)?)?;
+            add(links.referrer_path(repo, subject, &digest), &encode(&entry)?)?;
         }
-        add(registry.links.manifest_path(repo, &digest), &encode(&Link { entry, subject })?)?;
+        add(links.manifest_path(repo, &digest), &encode(&Link { entry, subject })?)?;
     }
     if let Some(tag) = tag {
-        let now = registry.links.tag(repo, tag).map_err(|e| failed(&e))?;
+        let now = links.tag(repo, tag).map_err(|e| failed(&e))?;
         if now != Some(digest) {
-            add(registry.links.tag_path(repo, tag), format!("{digest}\n").as_bytes())?;
+            add(links.tag_path(repo, tag), format!("{digest}\n").as_bytes())?;
         }
     }
-    Ok((moves, reservation))
+    Ok(Prepared { moves, reservation, share })
 }
 
 fn same_bytes(registry: &Registry, digest: &Digest, bytes: &[u8]) -> Result<bool, ApiError> {
@@ -237,7 +274,7 @@ fn check_size(what: &str, here: Option<u64>, want: u64) -> Result<(), ApiError> 
     }
 }
 
-/// DELETE: a tag alone, or a manifest with all its tags.
+/// DELETE: a tag alone, or a manifest with all its tags. A manifest that an index names stays.
 pub(super) async fn delete(
     registry: Arc<Registry>,
     repo: Repo,
@@ -245,33 +282,65 @@ pub(super) async fn delete(
 ) -> Result<Response, ApiError> {
     blocking(move || {
         let links = &registry.links;
+        let _alone = registry.gate.alone();
         let link = find(&registry, &repo, &reference)?;
-        let digest = link.entry.digest;
-        let mut gone = Vec::new();
         match &reference {
-            Reference::Tag(tag) => gone.push(links.tag_path(&repo, tag)),
-            Reference::Digest(_) => {
-                for tag in links.tags(&repo).map_err(|e| failed(&e))? {
-                    let tag = Tag::parse(&tag)?;
-                    if links.tag(&repo, &tag).map_err(|e| failed(&e))? == Some(digest) {
-                        gone.push(links.tag_path(&repo, &tag));
-                    }
-                }
-                gone.extend(
-                    link.subject.map(|subject| links.referrer_path(&repo, &subject, &digest)),
-                );
-                gone.push(links.manifest_path(&repo, &digest));
+            Reference::Tag(tag) => {
+                let path = links.tag_path(&repo, tag);
+                if_exists(fs::remove_file(&path)).map_err(|e| failed(&e))?;
+                path.parent().map_or(Ok(()), flush).map_err(|e| failed(&e))?;
             }
-        }
-        for path in gone {
-            if_exists(fs::remove_file(&path)).map_err(|e| failed(&e))?;
-            path.parent().map_or(Ok(()), flush).map_err(|e| failed(&e))?;
+            Reference::Digest(digest) => {
+                if let Some(by) = index_of(&registry, &repo, digest)? {
+                    return Err(ApiError::denied(format!(
+                        "{repo}@{digest} is in use by the index {by}: delete that first"
+                    )));
+                }
+                remove(&registry, &repo, &link).map_err(|e| failed(&e))?;
+            }
         }
         registry.layout.touch();
         Ok(())
     })
     .await?;
     accepted()
+}
+
+/// An index of the repository that names a manifest.
+fn index_of(registry: &Registry, repo: &Repo, digest: &Digest) -> Result<Option<Digest>, ApiError> {
+    for other in registry.links.manifests(repo).map_err(|e| failed(&e))? {
+        let link = registry.links.manifest(repo, &other).map_err(|e| failed(&e))?;
+        if !link.is_some_and(|link| is_index(&link.entry.media_type)) {
+            continue;
+        }
+        let parsed = registry.parsed(repo, &other).map_err(|e| failed(&e))?;
+        if parsed.is_some_and(|parsed| parsed.children.iter().any(|(child, _)| child == digest)) {
+            return Ok(Some(other));
+        }
+    }
+    Ok(None)
+}
+
+/// Takes a manifest out of a repository: its tags, its place among the referrers, its link, in an
+/// order of which every beginning can be repaired. The bytes are left to the collector. For who
+/// holds the gate alone.
+pub(super) fn remove(registry: &Registry, repo: &Repo, link: &Link) -> io::Result<()> {
+    let (links, digest) = (&registry.links, link.entry.digest);
+    let mut gone = Vec::new();
+    for tag in links.tags(repo)? {
+        let Ok(tag) = Tag::parse(&tag) else { continue };
+        if links.tag(repo, &tag)? == Some(digest) {
+            gone.push(links.tag_path(repo, &tag));
+        }
+    }
+    gone.extend(link.subject.map(|subject| links.referrer_path(repo, &subject, &digest)));
+    gone.push(links.manifest_path(repo, &digest));
+    for path in gone {
+        if_exists(fs::remove_file(&path))?;
+        path.parent().map_or(Ok(()), flush)?;
+    }
+    registry.shares.of(repo).release(link.entry.size);
+    Ok(())
 }
 
 fn failed(error: &io::Error) -> ApiError {

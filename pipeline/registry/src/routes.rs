@@ -21,11 +21,13 @@ use pitlane_release::digest::Digest;
 
 use super::{
     Registry,
+    access::Right,
     auth::{self, Caller},
     blobs,
     error::ApiError,
     lists, manifests,
     names::{Reference, Repo, UploadId, parse_digest, shown},
+    pass::{PASS_SECONDS, Scopes},
     uploading,
 };
 
@@ -53,6 +55,11 @@ pub(super) struct Ask {
     pub(super) method: Method,
     pub(super) headers: HeaderMap,
     pub(super) query: Vec<(String, String)>,
+    pub(super) caller: Caller,
+    /// Whether the caller may pull every repository.
+    pub(super) reads_all: bool,
+    /// Whether the caller may push to the repository that it asks.
+    pub(super) writes: bool,
 }
 
 impl Ask {
@@ -115,36 +122,39 @@ async fn dispatch(
     let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs());
     let caller = registry.auth.caller(&headers, now);
     let realm = auth::realm(&headers);
-    let ask = Ask { method, headers, query };
-
-    let read = matches!(ask.method, Method::GET | Method::HEAD);
-    match &route {
-        Route::Ping => registry.auth.ping(caller, &realm)?,
-        Route::Token => {}
-        Route::Uploads(_) | Route::Upload(..) => registry.auth.write(caller, &realm)?,
-        _ if read => registry.auth.read(caller, &realm)?,
-        _ => registry.auth.write(caller, &realm)?,
+    let auth = &registry.auth;
+    match (&route, needed(&route, &method)) {
+        (Route::Ping, _) => auth.ping(&caller, &realm)?,
+        (Route::Catalog, _) => auth.list(&caller, &realm)?,
+        (_, Some((right, repo))) => auth.may(&caller, right, repo, &realm)?,
+        _ => {}
     }
-    if ask.method == Method::DELETE && !matches!(route, Route::Upload(..)) && !registry.allow_delete
-    {
+    let deletes = method == Method::DELETE && !matches!(route, Route::Upload(..));
+    if deletes && !registry.allow_delete {
         return Err(ApiError::unsupported(
             "deletes are off: start the registry with deletes allowed",
         ));
     }
+    let reads_all = auth.reads_all(&caller);
+    let writes = needed(&route, &Method::PUT)
+        .is_some_and(|(right, repo)| auth.may(&caller, right, repo, &realm).is_ok());
+    let ask = Ask { method, headers, query, caller, reads_all, writes };
     let registry = Arc::clone(registry);
     let method = ask.method.clone();
     match (route, method) {
         (Route::Ping, Method::GET | Method::HEAD) => Ok(json(&serde_json::json!({}))),
-        (Route::Token, Method::GET) => token(&registry, caller, &realm, now),
+        (Route::Token, Method::GET) => token(&registry, &ask, now),
         (Route::Catalog, Method::GET) => lists::catalog(registry, &ask).await,
         (Route::Tags(repo), Method::GET) => lists::tags(registry, repo, &ask).await,
         (Route::Referrers(repo, subject), Method::GET) => {
             lists::referrers(registry, repo, subject, &ask).await
         }
-        (Route::Blob(_, digest), Method::GET | Method::HEAD) => {
-            blobs::get(registry, digest, &ask).await
+        (Route::Blob(repo, digest), Method::GET | Method::HEAD) => {
+            blobs::get(registry, repo, digest, &ask).await
         }
-        (Route::Blob(_, digest), Method::DELETE) => blobs::delete(registry, digest).await,
+        (Route::Blob(repo, digest), Method::DELETE) => {
+            blobs::delete(registry, repo, digest, &ask).await
+        }
         (Route::Uploads(repo), Method::POST) => uploading::start(registry, repo, &ask, body).await,
         (Route::Upload(repo, id), Method::GET) => uploading::status(registry, repo, id).await,
         (Route::Upload(repo, id), Method::PATCH) => {
@@ -167,6 +177,23 @@ async fn dispatch(
             "{} is not served here: see the OCI distribution specification",
             shown(method.as_str())
         ))),
+    }
+}
+
+/// Which right a request needs, and where.
+fn needed<'a>(route: &'a Route, method: &Method) -> Option<(Right, &'a Repo)> {
+    let read = matches!(*method, Method::GET | Method::HEAD);
+    match route {
+        Route::Ping | Route::Token | Route::Catalog => None,
+        Route::Uploads(repo) | Route::Upload(repo, _) => Some((Right::Push, repo)),
+        Route::Tags(repo)
+        | Route::Referrers(repo, _)
+        | Route::Blob(repo, _)
+        | Route::Manifest(repo, _) => Some(match *method {
+            Method::DELETE => (Right::Delete, repo),
+            _ if read => (Right::Pull, repo),
+            _ => (Right::Push, repo),
+        }),
     }
 }
 
@@ -204,10 +231,12 @@ fn parse(path: &str) -> Result<Route, ApiError> {
     }
 }
 
-fn token(registry: &Registry, caller: Caller, realm: &str, now: u64) -> Result<Response, ApiError> {
-    let pass = registry.auth.pass(caller, realm, now)?;
+fn token(registry: &Registry, ask: &Ask, now: u64) -> Result<Response, ApiError> {
+    let asked = ask.query.iter().filter(|(key, _)| key == "scope").map(|(_, scope)| scope.as_str());
+    let scopes = Scopes::parse(asked)?;
+    let pass = registry.auth.hand_out(&ask.caller, scopes.as_ref(), now)?;
     let mut response = json(&serde_json::json!({
-        "token": pass, "access_token": pass, "expires_in": auth::PASS_SECONDS,
+        "token": pass, "access_token": pass, "expires_in": PASS_SECONDS,
     }));
     response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     Ok(response)

@@ -9,11 +9,13 @@ use std::{
     collections::HashMap,
     fs::{self, File},
     io,
+    ops::Not as _,
     path::{Path, PathBuf},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
+    time::{Duration, SystemTime},
 };
 
 use pitlane_release::digest::Digest;
@@ -29,6 +31,8 @@ use super::{
 /// How many finished blobs may wait for the disk before an upload waits for its own: bounds what a
 /// crash would make the next start hash again.
 const MAX_STAGED: usize = 64;
+/// A blob that clients ask for before a push gets a new date at most this often.
+const TOUCHED: Duration = Duration::from_mins(1);
 /// Buffer for hashing staged files at start.
 const HASH_BUFFER: usize = 1 << 20;
 
@@ -152,15 +156,51 @@ impl Store {
         Ok(path)
     }
 
-    /// Removes a blob and gives its bytes back.
-    pub(super) fn remove(&self, digest: &Digest) -> io::Result<()> {
-        let path = blob_path(&self.root, digest);
-        if let Some(meta) = if_exists(fs::metadata(&path))? {
-            fs::remove_file(&path)?;
-            self.quota.release(meta.len());
+    /// Removes a blob and gives its bytes back; not one of which another copy is on its way. For
+    /// who holds the gate alone.
+    pub(super) fn remove(&self, digest: &Digest) -> io::Result<bool> {
+        let staged = lock(&self.staged);
+        if staged.contains_key(digest) {
+            return Ok(false);
         }
-        Ok(())
+        let path = blob_path(&self.root, digest);
+        let Some(meta) = if_exists(fs::metadata(&path))? else { return Ok(false) };
+        fs::remove_file(&path)?;
+        self.quota.release(meta.len());
+        Ok(true)
     }
+
+    /// Says that somebody counts on a blob: the collector spares it as if it were new.
+    pub(super) fn touch(&self, digest: &Digest) {
+        touch(&blob_path(&self.root, digest));
+    }
+
+    /// The digests of all blobs that have their final name, sorted.
+    pub(super) fn digests(&self) -> io::Result<Vec<Digest>> {
+        let names = names(&self.root.join("blobs/sha256"))?;
+        Ok(names.iter().filter_map(|name| Digest::from_hex(name).ok()).collect())
+    }
+
+    /// Whether a blob was put or asked for less than `grace` ago.
+    pub(super) fn lately(&self, digest: &Digest, grace: Duration) -> io::Result<bool> {
+        lately(&blob_path(&self.root, digest), grace)
+    }
+}
+
+/// Renews a file's date unless it was renewed just now. A file that cannot be dated is only
+/// collected earlier.
+pub(super) fn touch(path: &Path) {
+    if matches!(lately(path, TOUCHED), Ok(false)) {
+        let _ =
+            File::options().append(true).open(path).and_then(|f| f.set_modified(SystemTime::now()));
+    }
+}
+
+/// Whether a file's date is less than `grace` ago, or ahead of the clock. One that is not there is
+/// not.
+pub(super) fn lately(path: &Path, grace: Duration) -> io::Result<bool> {
+    let Some(meta) = if_exists(fs::metadata(path))? else { return Ok(false) };
+    Ok(meta.modified()?.elapsed().is_ok_and(|age| age >= grace).not())
 }
 
 /// Runs file work away from the async threads.
@@ -174,8 +214,8 @@ pub(super) async fn blocking<T: Send + 'static>(
 }
 
 /// Makes the folders, throws away what no client can finish any more, keeps staged blobs that are
-/// whole, and gives the bytes in use.
-pub(super) fn recover(root: &Path) -> Result<u64, RegistryError> {
+/// whole, and gives the sizes of all blobs.
+pub(super) fn recover(root: &Path) -> Result<HashMap<Digest, u64>, RegistryError> {
     for folder in ["uploads", "tmp"] {
         let folder = root.join(folder);
         if folder.exists() {
@@ -200,17 +240,16 @@ pub(super) fn recover(root: &Path) -> Result<u64, RegistryError> {
         settled.map_err(RegistryError::io("recover", &path))?;
     }
     let blobs = root.join("blobs/sha256");
-    let sizes = fs::read_dir(&blobs).map_err(RegistryError::io("list", &blobs))?;
-    let mut used = 0u64;
-    for entry in sizes {
-        let size =
-            entry.and_then(|entry| entry.metadata()).map_err(RegistryError::io("list", &blobs))?;
-        used = used.saturating_add(size.len());
+    let mut sizes = HashMap::new();
+    for name in names(&blobs).map_err(RegistryError::io("list", &blobs))? {
+        let Ok(digest) = Digest::from_hex(&name) else { continue };
+        let meta = fs::metadata(blobs.join(&name)).map_err(RegistryError::io("read", &blobs))?;
+        sizes.insert(digest, meta.len());
     }
-    Ok(used)
+    Ok(sizes)
 }
 
-fn hash_file(path: &Path) -> io::Result<Digest> {
+pub(super) fn hash_file(path: &Path) -> io::Result<Digest> {
     let mut file = File::open(path)?;
     let mut hasher = Sha256::new();
     let mut buffer = vec![0; HASH_BUFFER];

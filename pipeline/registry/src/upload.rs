@@ -24,11 +24,11 @@ use tokio::{
 };
 
 use super::{
-    Limits,
+    Limits, Registry,
     error::ApiError,
     names::{Repo, UploadId},
-    quota::{Quota, Reservation},
-    store::{Store, lock},
+    quota::{Quota, Reservation, Shares},
+    store::lock,
 };
 
 /// Pieces of a body (each at most what the HTTP library reads at once, some hundred KiB) between
@@ -49,7 +49,10 @@ pub(super) struct Session {
     hasher: Sha256,
     offset: u64,
     max: u64,
+    /// Of the whole registry.
     reservation: Reservation,
+    /// Of the repository.
+    share: Reservation,
     touched: Instant,
     /// A write failed in the middle: file and hash no longer agree.
     broken: bool,
@@ -77,6 +80,7 @@ impl Session {
             )));
         }
         self.reservation.add(length)?;
+        self.share.add(length)?;
         self.file.write_all(bytes).map_err(|error| {
             self.broken = true;
             ApiError::storage("write an upload", &error)
@@ -88,7 +92,8 @@ impl Session {
     }
 
     /// Ends the upload: the bytes are the blob, or are gone.
-    fn finish(&mut self, want: Digest, store: &Store) -> Result<Finished, ApiError> {
+    fn finish(&mut self, want: Digest, registry: &Registry) -> Result<Finished, ApiError> {
+        let store = &registry.store;
         let got = Digest::from_bytes(std::mem::take(&mut self.hasher).finalize().into());
         if self.broken || got != want {
             return Err(ApiError::digest_invalid(format!(
@@ -97,9 +102,14 @@ impl Session {
             )));
         }
         let reservation = std::mem::replace(&mut self.reservation, Reservation::none(&store.quota));
-        store
-            .adopt(&self.path, want, reservation)
-            .map_err(|error| ApiError::storage("keep an upload", &error))
+        let failed = |error: io::Error| ApiError::storage("keep an upload", &error);
+        let finished = store.adopt(&self.path, want, reservation).map_err(failed)?;
+        // In this order: a link without its blob would be a promise.
+        if registry.links.link_blob(&self.repo, &want).map_err(failed)? {
+            let share = registry.shares.of(&self.repo);
+            std::mem::replace(&mut self.share, Reservation::none(&share)).keep();
+        }
+        Ok(finished)
     }
 }
 
@@ -120,13 +130,19 @@ pub(super) struct Uploads {
     sessions: Mutex<HashMap<UploadId, Arc<AsyncMutex<Session>>>>,
     slots: Arc<Semaphore>,
     quota: Arc<Quota>,
+    shares: Arc<Shares>,
     limits: Limits,
 }
 
 impl Uploads {
-    pub(super) fn new(folder: PathBuf, quota: Arc<Quota>, limits: Limits) -> Self {
+    pub(super) fn new(
+        folder: PathBuf,
+        quota: Arc<Quota>,
+        shares: Arc<Shares>,
+        limits: Limits,
+    ) -> Self {
         let slots = Arc::new(Semaphore::new(limits.uploads));
-        Self { folder, sessions: Mutex::default(), slots, quota, limits }
+        Self { folder, sessions: Mutex::default(), slots, quota, shares, limits }
     }
 
     /// A session that only its maker knows: an upload within one request.
@@ -160,6 +176,7 @@ impl Uploads {
             offset: 0,
             max: self.limits.blob_bytes,
             reservation: Reservation::none(&self.quota),
+            share: Reservation::none(&self.shares.of(repo)),
             touched: Instant::now(),
             broken: false,
             _slot: slot,
@@ -248,9 +265,16 @@ impl Uploads {
 pub(super) async fn finish(
     mut session: Held,
     want: Digest,
-    store: Arc<super::Registry>,
+    registry: Arc<Registry>,
 ) -> Result<(), ApiError> {
-    let finished = super::store::blocking(move || session.finish(want, &store.store)).await?;
+    let pass = registry.gate.pass().await;
+    let finish = move || {
+        registry.gate.note([&want]);
+        let finished = session.finish(want, &registry);
+        drop(pass);
+        finished
+    };
+    let finished = super::store::blocking(finish).await?;
     if let Some(mut disk) = finished {
         let _ = disk.changed().await;
     }

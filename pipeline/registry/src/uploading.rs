@@ -1,6 +1,6 @@
 //! The upload requests: start, mount, append, finish, ask, cancel.
 
-use std::sync::Arc;
+use std::{io, sync::Arc};
 
 use axum::{
     body::{Body, BodyDataStream},
@@ -14,9 +14,10 @@ use super::{
     blobs::{CONTENT_DIGEST, finish as reply},
     error::ApiError,
     names::{Repo, UploadId, parse_digest, shown},
+    quota::Reservation,
     range,
     routes::Ask,
-    store::blocking,
+    store::{blocking, touch},
     upload,
 };
 
@@ -37,19 +38,65 @@ pub(super) async fn start(
     }
     if let Some(text) = ask.query("mount") {
         let digest = parse_digest(text)?;
-        if let Some(from) = ask.query("from") {
-            Repo::parse(from)?;
-        }
-        let store = Arc::clone(&registry);
-        let here = blocking(move || {
-            store.store.size(&digest).map_err(|e| ApiError::storage("find a blob", &e))
-        });
-        if here.await?.is_some() {
+        let from = ask.query("from").map(Repo::parse).transpose()?;
+        if mount(&registry, &repo, digest, from, ask).await? {
             return created(&repo, &digest);
         }
     }
     let id = registry.uploads.start(&repo)?;
     progress(StatusCode::ACCEPTED, &repo, &id, 0)
+}
+
+/// Takes a blob that is here into a repository, when this caller may read it: from the repository
+/// that is named, from this one, or from anywhere when everything is open to the caller.
+async fn mount(
+    registry: &Arc<Registry>,
+    repo: &Repo,
+    digest: Digest,
+    from: Option<Repo>,
+    ask: &Ask,
+) -> Result<bool, ApiError> {
+    let from = from.filter(|from| ask.reads_all || registry.auth.pulls(&ask.caller, from));
+    let (anywhere, repo) = (ask.reads_all, repo.clone());
+    let failed = |error: io::Error| ApiError::storage("find a blob", &error);
+    let pass = registry.gate.pass().await;
+    let registry = Arc::clone(registry);
+    blocking(move || {
+        let _pass = pass;
+        let (links, store) = (&registry.links, &registry.store);
+        let Some(size) = store.size(&digest).map_err(failed)? else { return Ok(false) };
+        if !anywhere && !links.has_blob(&repo, &digest).map_err(failed)? {
+            let there = from.map(|from| links.has_blob(&from, &digest)).transpose();
+            if there.map_err(failed)? != Some(true) {
+                return Ok(false);
+            }
+        }
+        registry.gate.note([&digest]);
+        store.touch(&digest);
+        hold(&registry, &repo, &digest, size)?;
+        Ok(true)
+    })
+    .await
+}
+
+/// Notes that a repository holds a blob that is here already, against its share.
+pub(super) fn hold(
+    registry: &Registry,
+    repo: &Repo,
+    digest: &Digest,
+    size: u64,
+) -> Result<(), ApiError> {
+    let failed = |error: io::Error| ApiError::storage("note a blob", &error);
+    if registry.links.has_blob(repo, digest).map_err(failed)? {
+        touch(&registry.links.blob_path(repo, digest));
+        return Ok(());
+    }
+    let mut share = Reservation::none(&registry.shares.of(repo));
+    share.add(size)?;
+    if registry.links.link_blob(repo, digest).map_err(failed)? {
+        share.keep();
+    }
+    Ok(())
 }
 
 /// PATCH: appends a chunk.
