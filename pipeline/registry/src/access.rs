@@ -278,6 +278,20 @@ tokens:
         assert_eq!(access.anonymous, Some(vec![Pattern::Below("public/".into())]));
     }
 
+    /// The example is what its page says.
+    #[test]
+    fn the_example_parses() {
+        let access = Access::parse(include_str!("../../../examples/registry/tokens.yaml")).unwrap();
+        let names: Vec<_> = access.grants.iter().map(|grant| grant.name.as_str()).collect();
+        assert_eq!(names, ["ci", "garage", "janitor"]);
+        let ci: [u8; 32] = sha2::Digest::finalize(sha2::Digest::chain_update(
+            <sha2::Sha256 as sha2::Digest>::new(),
+            "ci-example-token-change-me",
+        ))
+        .into();
+        assert_eq!(access.grants[0].hash, ci);
+    }
+
     #[test]
     fn what_is_refused() {
         for (what, from, to, word) in [

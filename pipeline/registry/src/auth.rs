@@ -67,7 +67,7 @@ pub(super) enum Caller {
     Known {
         /// Which of the tokens.
         grant: usize,
-        /// What the pass was asked for; everything without.
+        /// What the pass is for; none with the token itself.
         scopes: Option<Scopes>,
     },
     /// Credentials that are wrong or out of date.
@@ -145,7 +145,7 @@ impl Auth {
     fn pass(&self, given: &str, now: u64) -> Option<Caller> {
         let (mark, scopes) = self.passes.open(given, now)?;
         let grant = self.grants.iter().position(|grant| pass::mark(&grant.hash) == mark)?;
-        (!self.grants[grant].expired(now)).then_some(Caller::Known { grant, scopes })
+        (!self.grants[grant].expired(now)).then_some(Caller::Known { grant, scopes: Some(scopes) })
     }
 
     /// May this caller do that here?
@@ -243,7 +243,7 @@ impl Auth {
     pub(super) fn hand_out(
         &self,
         caller: &Caller,
-        scopes: Option<&Scopes>,
+        scopes: &Scopes,
         now: u64,
     ) -> Result<String, ApiError> {
         match caller {
@@ -369,9 +369,8 @@ mod tests {
     #[test]
     fn a_pass_is_for_its_scopes_and_dies_with_its_token() {
         let auth = auth();
-        let scopes =
-            Scopes::parse(std::iter::once("repository:cars/a:pull,push,delete")).unwrap().unwrap();
-        let pass = auth.hand_out(&known(1), Some(&scopes), 1000).unwrap();
+        let scopes = Scopes::parse(std::iter::once("repository:cars/a:pull,push,delete")).unwrap();
+        let pass = auth.hand_out(&known(1), &scopes, 1000).unwrap();
         let caller = auth.caller(&headers(&format!("Bearer {pass}")), 1000);
         let may = |right, repo: &str| {
             auth.may(&caller, right, &Repo::parse(repo).unwrap(), "http://r/token").is_ok()
@@ -379,7 +378,7 @@ mod tests {
         assert!(may(Right::Push, "cars/a") && !may(Right::Push, "cars/b"));
         // Asked for, but the token never had it.
         assert!(!may(Right::Delete, "cars/a"));
-        assert!(auth.hand_out(&caller, None, 1000).is_err(), "a pass for a pass");
+        assert!(auth.hand_out(&caller, &scopes, 1000).is_err(), "a pass for a pass");
         let token = PushToken::new(TOKEN).unwrap();
         let without = Auth::new(Some(token), Access::default(), true);
         assert_eq!(without.caller(&headers(&format!("Bearer {pass}")), 1000), Caller::Wrong);

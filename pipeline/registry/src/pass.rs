@@ -25,16 +25,19 @@ const MAX_SCOPE_BYTES: usize = 2048;
 /// Stands for "whatever the token allows": the pass of a client that named no scope.
 const EVERYTHING: &str = "*";
 
-/// What a client asked a pass for: rights by repository.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Scopes(Vec<(Repo, Rights)>);
+/// What a pass is for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Scopes {
+    /// Whatever its token allows.
+    All,
+    /// These rights in these repositories.
+    Some(Vec<(Repo, Rights)>),
+}
 
 impl Scopes {
-    /// Reads `scope` parameters, each with one or several scopes. `None` when there are none at
+    /// Reads `scope` parameters, each with one or several scopes; everything when there are none at
     /// all. Scopes of other things than repositories allow nothing here and are left out.
-    pub(super) fn parse<'a>(
-        parameters: impl Iterator<Item = &'a str>,
-    ) -> Result<Option<Self>, ApiError> {
+    pub(super) fn parse<'a>(parameters: impl Iterator<Item = &'a str>) -> Result<Self, ApiError> {
         let mut found = Vec::new();
         let (mut any, mut bytes) = (false, 0);
         for scope in parameters.flat_map(|text| text.split(' ')).filter(|scope| !scope.is_empty()) {
@@ -50,11 +53,14 @@ impl Scopes {
             }
             found.push((Repo::parse(name)?, rights(actions)));
         }
-        Ok(any.then_some(Self(found)))
+        Ok(if any { Self::Some(found) } else { Self::All })
     }
 
     pub(super) fn allow(&self, right: Right, repo: &Repo) -> bool {
-        self.0.iter().any(|(name, rights)| name == repo && rights.has(right))
+        match self {
+            Self::All => true,
+            Self::Some(list) => list.iter().any(|(name, rights)| name == repo && rights.has(right)),
+        }
     }
 
     fn text(&self) -> String {
@@ -64,7 +70,10 @@ impl Scopes {
                 all.into_iter().filter(|right| rights.has(*right)).map(Right::word).collect();
             format!("repository:{repo}:{}", words.join(","))
         };
-        self.0.iter().map(scope).collect::<Vec<_>>().join(" ")
+        match self {
+            Self::All => EVERYTHING.to_owned(),
+            Self::Some(list) => list.iter().map(scope).collect::<Vec<_>>().join(" "),
+        }
     }
 }
 
@@ -111,16 +120,15 @@ impl Passes {
     }
 
     /// A pass for the token of this hash. `now`: seconds since 1970.
-    pub(super) fn seal(&self, hash: &[u8; 32], scopes: Option<&Scopes>, now: u64) -> String {
+    pub(super) fn seal(&self, hash: &[u8; 32], scopes: &Scopes, now: u64) -> String {
         let until = now.saturating_add(PASS_SECONDS);
-        let scopes = scopes.map_or_else(|| EVERYTHING.to_owned(), Scopes::text);
-        let body = format!("{until}.{}.{}", mark(hash), URL_SAFE_NO_PAD.encode(scopes));
+        let body = format!("{until}.{}.{}", mark(hash), URL_SAFE_NO_PAD.encode(scopes.text()));
         let seal = self.mac(&body).map(|mac| hex::encode(mac.finalize().into_bytes()));
         format!("{body}.{}", seal.unwrap_or_default())
     }
 
     /// The mark of the token that a genuine pass stands for, and its scopes.
-    pub(super) fn open<'a>(&self, pass: &'a str, now: u64) -> Option<(&'a str, Option<Scopes>)> {
+    pub(super) fn open<'a>(&self, pass: &'a str, now: u64) -> Option<(&'a str, Scopes)> {
         let (body, seal) = pass.rsplit_once('.')?;
         self.mac(body)?.verify_slice(&hex::decode(seal).ok()?).ok()?;
         let mut parts = body.split('.');
@@ -130,10 +138,12 @@ impl Passes {
         }
         let scopes = String::from_utf8(URL_SAFE_NO_PAD.decode(scopes).ok()?).ok()?;
         if scopes == EVERYTHING {
-            return Some((mark, None));
+            return Some((mark, Scopes::All));
         }
-        let scopes = Scopes::parse(std::iter::once(scopes.as_str())).ok()?;
-        Some((mark, Some(scopes.unwrap_or_default())))
+        if scopes.is_empty() {
+            return Some((mark, Scopes::Some(Vec::new())));
+        }
+        Some((mark, Scopes::parse(std::iter::once(scopes.as_str())).ok()?))
     }
 
     fn mac(&self, body: &str) -> Option<Hmac<Sha256>> {
@@ -159,16 +169,16 @@ mod tests {
     #[test]
     fn scopes() {
         let parse = |text: &str| Scopes::parse(std::iter::once(text)).unwrap();
-        assert_eq!(parse(""), None);
-        let two = parse("repository:cars/a:pull,push repository:cars/b:pull").unwrap();
+        assert_eq!(parse(""), Scopes::All);
+        let two = parse("repository:cars/a:pull,push repository:cars/b:pull");
         assert!(
             two.allow(Right::Push, &repo("cars/a")) && !two.allow(Right::Push, &repo("cars/b"))
         );
         assert!(two.allow(Right::Pull, &repo("cars/b")) && !two.allow(Right::Pull, &repo("cars")));
         assert!(!two.allow(Right::Delete, &repo("cars/a")));
-        assert!(parse("repository:a:*").unwrap().allow(Right::Delete, &repo("a")));
-        assert_eq!(parse("registry:catalog:*"), Some(Scopes::default()));
-        assert!(!parse("repository:a:fly").unwrap().allow(Right::Pull, &repo("a")));
+        assert!(parse("repository:a:*").allow(Right::Delete, &repo("a")));
+        assert_eq!(parse("registry:catalog:*"), Scopes::Some(Vec::new()));
+        assert!(!parse("repository:a:fly").allow(Right::Pull, &repo("a")));
         let many = (0..=MAX_SCOPES).map(|n| format!("repository:a{n}:pull ")).collect::<String>();
         assert!(Scopes::parse(std::iter::once(many.as_str())).is_err());
         assert!(Scopes::parse(std::iter::once("repository:../a:pull")).is_err());
@@ -178,12 +188,12 @@ mod tests {
     fn passes_run_out_and_cannot_be_stretched_or_widened() {
         let passes = Passes::new(Some(b"secret"));
         let scopes = Scopes::parse(std::iter::once("repository:a:pull")).unwrap();
-        let pass = passes.seal(&[7; 32], scopes.as_ref(), 1000);
+        let pass = passes.seal(&[7; 32], &scopes, 1000);
         let named = mark(&[7; 32]);
         assert_eq!(passes.open(&pass, 999 + PASS_SECONDS), Some((named.as_str(), scopes)));
         assert_eq!(passes.open(&pass, 1000 + PASS_SECONDS), None);
-        let all = passes.seal(&[7; 32], None, 1000);
-        assert_eq!(passes.open(&all, 1000), Some((named.as_str(), None)));
+        let all = passes.seal(&[7; 32], &Scopes::All, 1000);
+        assert_eq!(passes.open(&all, 1000), Some((named.as_str(), Scopes::All)));
         let parts: Vec<_> = pass.split('.').collect();
         let other: Vec<_> = all.split('.').collect();
         for forged in [

@@ -234,7 +234,7 @@ fn parse(path: &str) -> Result<Route, ApiError> {
 fn token(registry: &Registry, ask: &Ask, now: u64) -> Result<Response, ApiError> {
     let asked = ask.query.iter().filter(|(key, _)| key == "scope").map(|(_, scope)| scope.as_str());
     let scopes = Scopes::parse(asked)?;
-    let pass = registry.auth.hand_out(&ask.caller, scopes.as_ref(), now)?;
+    let pass = registry.auth.hand_out(&ask.caller, &scopes, now)?;
     let mut response = json(&serde_json::json!({
         "token": pass, "access_token": pass, "expires_in": PASS_SECONDS,
     }));

@@ -1,11 +1,15 @@
 //! The registry over a real socket, asked byte by byte: a client of our own that sends exactly
 //! what a test says, also what no well-behaved client would.
 
+mod access;
+mod collect;
 mod crash;
+mod kill;
 mod limits;
 mod lists;
 mod manifests;
 mod refusals;
+mod spec;
 mod uploads;
 
 use std::{fmt::Write as _, net::SocketAddr, sync::Arc, time::Duration};
