@@ -14,6 +14,7 @@ use reqwest::{
     Method, StatusCode, Url,
     header::{self, HeaderMap, HeaderName},
 };
+use tokio::sync::OnceCell;
 use zeroize::Zeroizing;
 
 use crate::{
@@ -69,6 +70,8 @@ pub(crate) struct Http {
     login: Option<Login>,
     retry: Retry,
     tokens: Mutex<HashMap<String, Authorization>>,
+    /// How the registry wants to be logged in to, once it was asked; only with a login.
+    challenge: OnceCell<Option<Challenge>>,
 }
 
 impl Http {
@@ -90,8 +93,21 @@ impl Http {
         let builder = if plain { builder.tls_certs_only([]).no_proxy() } else { builder };
         let client = builder.build().map_err(|error| fail(error.to_string()))?;
         let scheme = if plain { "http" } else { "https" };
-        let base = Url::parse(&format!("{scheme}://{place}/")).map_err(|e| fail(e.to_string()))?;
-        Ok(Self { client, base, repository, login, retry, tokens: Mutex::default() })
+        // Docker's own registry is served under another name than it goes by.
+        let served = match place.as_str() {
+            "docker.io" | "index.docker.io" => "registry-1.docker.io",
+            other => other,
+        };
+        let base = Url::parse(&format!("{scheme}://{served}/")).map_err(|e| fail(e.to_string()))?;
+        Ok(Self {
+            client,
+            base,
+            repository,
+            login,
+            retry,
+            tokens: Mutex::default(),
+            challenge: OnceCell::new(),
+        })
     }
 
     pub(crate) const fn retry(&self) -> &Retry {
@@ -193,6 +209,7 @@ impl Http {
         scopes: &[String],
         body: reqwest::Body,
     ) -> Result<reqwest::Response, Once> {
+        self.greet(scopes).await?;
         let mut request = self.client.request(ask.method.clone(), ask.url.clone());
         for (name, value) in &ask.headers {
             request = request.header(name, value);
@@ -250,6 +267,26 @@ impl Http {
         std::iter::once(own).chain(also.iter().map(|p| format!("repository:{p}:pull"))).collect()
     }
 
+    /// Logs in before the first request, also to a registry that lets everybody read: who may push
+    /// is told other things there than strangers, and one that knows us keeps what we ask for.
+    async fn greet(&self, scopes: &[String]) -> Result<(), Once> {
+        if self.login.is_none() {
+            return Ok(());
+        }
+        let ping = async {
+            let mut url = self.base.clone();
+            url.set_path("/v2/");
+            let answer = self.client.get(url).send().await.map_err(|e| Once::Broken(words(&e)))?;
+            let wants = answer.status() == StatusCode::UNAUTHORIZED;
+            Ok(wants.then(|| challenge(answer.headers())).flatten())
+        };
+        let Some(challenge) = self.challenge.get_or_try_init(|| ping).await? else { return Ok(()) };
+        if self.token(scopes).is_some() {
+            return Ok(());
+        }
+        self.answer(challenge, scopes).await.map_err(Once::Final)
+    }
+
     fn token(&self, scopes: &[String]) -> Option<Zeroizing<String>> {
         let tokens = self.tokens.lock().ok()?;
         let found = tokens.get(&scopes.join(" ")).or_else(|| tokens.get(BASIC))?;
@@ -263,23 +300,32 @@ impl Http {
         headers: &HeaderMap,
         scopes: &[String],
     ) -> Result<(), PushError> {
-        let all = headers.get_all(header::WWW_AUTHENTICATE).iter();
-        let mut challenges =
-            all.filter_map(|value| value.to_str().ok()).filter_map(Challenge::parse);
-        let Some(challenge) = challenges.next() else { return Ok(()) };
+        match challenge(headers) {
+            Some(challenge) => self.answer(&challenge, scopes).await,
+            None => Ok(()),
+        }
+    }
+
+    async fn answer(&self, challenge: &Challenge, scopes: &[String]) -> Result<(), PushError> {
         let plain = self.base.scheme() == "http";
         let secure = !plain || pitlane_fetch::registry::is_loopback(self.place());
         let login = self.login.as_ref();
         let answer =
-            auth::answer(&self.client, self.place(), secure, &challenge, scopes, login).await?;
+            auth::answer(&self.client, self.place(), secure, challenge, scopes, login).await?;
         let (Some(found), Ok(mut tokens)) = (answer, self.tokens.lock()) else { return Ok(()) };
         if tokens.len() >= MAX_TOKENS {
             tokens.clear();
         }
-        let key = if challenge == Challenge::Basic { BASIC.to_owned() } else { scopes.join(" ") };
+        let key = if *challenge == Challenge::Basic { BASIC.to_owned() } else { scopes.join(" ") };
         tokens.insert(key, found);
         Ok(())
     }
+}
+
+/// The first challenge that can be answered.
+fn challenge(headers: &HeaderMap) -> Option<Challenge> {
+    let all = headers.get_all(header::WWW_AUTHENTICATE).iter();
+    all.filter_map(|value| value.to_str().ok()).find_map(Challenge::parse)
 }
 
 /// The key of an answer that is good for all scopes.

@@ -136,26 +136,30 @@ impl Logins {
     /// A helper that fails, or an entry that cannot be read: pushing without a login would only
     /// hide that.
     pub async fn find(&self, repository: &Repository) -> Result<Option<Login>, PushError> {
-        let host = repository.registry();
-        let helper = self.helper(host);
-        if let Some(name) = helper {
+        let host = canonical(repository.registry());
+        let path = format!("{host}/{}", repository.path());
+        if let Some((name, own)) = self.helper(host) {
             let found = helper::get(name, self.helpers.as_deref(), &server(host)).await;
             let found = found.map_err(|why| PushError::Login {
                 place: host.to_owned(),
                 why: format!("docker-credential-{name} {why} (named in {})", self.file.display()),
-            })?;
-            if found.is_some() {
-                return Ok(found);
+            });
+            match found {
+                Ok(None) => {}
+                // The store of a desktop that was never asked to keep this login may be locked.
+                Err(error) if !own && self.entry(&path).is_none() => tracing::warn!("{error}"),
+                other => return other,
             }
         }
-        let path = format!("{host}/{}", repository.path());
         let entry = self.entry(&path);
         entry.map(|(key, auth)| self.login(key, auth)).transpose().map(Option::flatten)
     }
 
-    fn helper(&self, host: &str) -> Option<&str> {
+    /// The helper for a host, and whether it is that host's own.
+    fn helper(&self, host: &str) -> Option<(&str, bool)> {
         let named = self.wire.cred_helpers.iter().find(|(key, _)| bare(key) == host);
-        named.map(|(_, name)| name.as_str()).or(self.wire.creds_store.as_deref())
+        let own = named.map(|(_, name)| (name.as_str(), true));
+        own.or_else(|| self.wire.creds_store.as_deref().map(|name| (name, false)))
     }
 
     /// The entry of the longest path that the repository lies below.
@@ -194,10 +198,12 @@ impl Logins {
 fn bare(key: &str) -> &str {
     let key = key.strip_prefix("https://").or_else(|| key.strip_prefix("http://")).unwrap_or(key);
     let key = key.strip_suffix("/v1/").or_else(|| key.strip_suffix("/v2/")).unwrap_or(key);
-    match key.trim_end_matches('/') {
-        "docker.io" | "registry-1.docker.io" => HUB,
-        host => host,
-    }
+    canonical(key.trim_end_matches('/'))
+}
+
+/// One name for a registry that has several.
+fn canonical(host: &str) -> &str {
+    if matches!(host, "docker.io" | "registry-1.docker.io") { HUB } else { host }
 }
 
 /// What helpers know a registry by.
@@ -245,7 +251,8 @@ mod tests {
             }},"HttpHeaders":{{"x":"y"}}}}"#,
             encode("host:one"),
             encode("team:two:with:colons"),
-            encode("old:three"), encode("hub:four")
+            encode("old:three"),
+            encode("hub:four")
         ));
         for (image, want) in [
             ("r.example:5000/car", "host:one"),
@@ -313,8 +320,12 @@ mod tests {
         let missing =
             find(&logins(store).with_helpers(Path::new("/nonexistent")), "r.example/a").await;
         assert!(missing.contains("docker-credential-test"), "{missing}");
+        // A store that fails is no matter where it was never asked to keep the login.
+        let locked = helper("exit 1");
+        let stranger = logins(store).with_helpers(locked.path());
+        assert_eq!(find(&stranger, "other.example/car").await, "none");
         for name in ["../test", "a/b", "", "a b"] {
-            let config = format!(r#"{{"credsStore":"{name}"}}"#);
+            let config = format!(r#"{{"credHelpers":{{"r.example":"{name}"}}}}"#);
             let error = find(&logins(&config), "r.example/car").await;
             assert!(error.contains("is no name"), "{name}: {error}");
         }

@@ -117,10 +117,14 @@ impl Upload<'_> {
             tracing::debug!(%what, tried, ?pause, "upload broke off: {source}");
             tokio::time::sleep(pause).await;
             match self.standing(&location).await? {
-                Some((at, url)) if at <= size => (offset, location) = (at, url),
+                Some((at, url)) if at > 0 && at <= size => (offset, location) = (at, url),
                 // It knows the upload no more: finished, and only the answer was lost, or gone.
-                _ if self.there().await? => return Ok(size),
-                _ => {
+                None if self.there().await? => return Ok(size),
+                // Or it has none of it, which cannot be told from one byte.
+                before => {
+                    if let Some((_, url)) = before {
+                        self.give_up(url).await;
+                    }
                     offset = 0;
                     match self.begin().await? {
                         Some(url) => location = url,

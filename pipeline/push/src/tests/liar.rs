@@ -161,7 +161,11 @@ async fn lie(State(script): State<Script>, request: Request, next: Next) -> Resp
             std::panic::resume_unwind(Box::new("cut"))
         }
         Fault::Other(bytes) => answer(200, Body::from(bytes)),
-        Fault::Pretend(status) => answer(status, Body::empty()),
+        Fault::Pretend(status) => {
+            let mut body = request.into_body().into_data_stream();
+            while body.next().await.is_some_and(|piece| piece.is_ok()) {}
+            answer(status, Body::empty())
+        }
         Fault::Truncated => {
             let response = next.run(request).await;
             let (parts, body) = response.into_parts();

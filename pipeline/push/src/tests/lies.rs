@@ -37,10 +37,10 @@ async fn what_passes_is_tried_again() {
         (Method::PUT, "/manifests/"),
         (Method::GET, "/manifests/"),
     ] {
-        for status in [500, 502, 503, 429] {
+        for status in [500, 503, 429] {
             liar.fault(method.clone(), path, 1, Fault::Status(status, None));
         }
-        // Of four tries three fail, so two requests are hit.
+        // Of four tries three fail.
         let client = liar.client();
         let name = format!("{method}{path}");
         push(&client, name.as_bytes(), Some("v1")).await;
@@ -96,7 +96,7 @@ async fn a_broken_upload_goes_on() {
         let layer = Inline::new(LAYER_TAR, bytes);
         let mut methods = vec![if chunk.is_some() { Method::PATCH } else { Method::PUT }];
         methods.resize(cuts.len(), Method::PATCH);
-        // A single byte cannot be told from none, so the upload begins anew: by PUT.
+        // A single byte cannot be told from none, so the upload begins anew, by PUT.
         if cuts.first() == Some(&1) {
             methods[1] = Method::PUT;
         }
@@ -116,7 +116,7 @@ async fn an_upload_whose_answer_is_lost_is_found() {
     liar.fault(Method::PUT, "/uploads/", 1, Fault::After(500));
     let client = liar.client();
     client.blob(&layer()).await.unwrap();
-    assert_eq!(liar.asked("POST", "/uploads/"), 2, "one start, and one that asked for a login");
+    assert_eq!(liar.asked("POST", "/uploads/"), 1);
     assert_eq!(liar.asked("PUT", "/uploads/"), 1, "it is not sent twice");
 }
 
@@ -134,8 +134,6 @@ async fn an_upload_that_the_registry_forgot_begins_again() {
 async fn what_comes_back_otherwise_is_not_tagged() {
     let liar = Liar::start().await;
     push(&liar.client(), b"layer", None).await;
-    let (_, manifest) = image(b"layer", &json!({ "annotations": { "n": "2" } }));
-    let digest = Digest::of(&manifest).to_string();
     for (what, method, path, fault, word) in [
         (
             "other bytes",
@@ -150,6 +148,7 @@ async fn what_comes_back_otherwise_is_not_tagged() {
     ] {
         liar.honest();
         liar.fault(method, path, 100, fault);
+        let (_, manifest) = image(b"layer", &json!({ "annotations": { "what": what } }));
         let began = Instant::now();
         let error = liar.client().manifest(&manifest, MANIFEST, Some("v1")).await.unwrap_err();
         assert!(words(&error).contains(word), "{what}: {}", words(&error));
@@ -157,8 +156,9 @@ async fn what_comes_back_otherwise_is_not_tagged() {
         assert!(began.elapsed() < Duration::from_secs(20), "{what}");
         liar.honest();
         assert!(liar.client().get("v1").await.unwrap().is_none(), "{what}");
+        // The same to an honest registry is tagged.
+        liar.client().manifest(&manifest, MANIFEST, Some("honest")).await.unwrap();
     }
-    assert!(liar.client().get(&digest).await.unwrap().is_some());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
