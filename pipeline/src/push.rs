@@ -15,7 +15,6 @@ use pitlane_release::{
     oci::{Descriptor, EMPTY, ImageManifest, MANIFEST},
 };
 use tokio::sync::OwnedMutexGuard;
-use zeroize::Zeroizing;
 
 use crate::{
     assemble::Blob,

@@ -1,7 +1,7 @@
 //! Answers a registry's challenge: Basic, or a token for a scope.
 //!
 //! Secrets go over TLS or to this machine, and nowhere else. Source: distribution's token
-//! authentication specification, its OAuth2 form; RFC 7617.
+//! authentication specification, its `OAuth2` form; RFC 7617.
 
 use std::time::{Duration, Instant};
 
@@ -158,12 +158,12 @@ fn request(
 
 fn token(body: &[u8]) -> Option<Authorization> {
     #[derive(Deserialize)]
-    struct Token {
+    struct Given {
         token: Option<Secret>,
         access_token: Option<Secret>,
         expires_in: Option<u64>,
     }
-    let answer: Token = serde_json::from_slice(body).ok()?;
+    let answer: Given = serde_json::from_slice(body).ok()?;
     let token = answer.token.or(answer.access_token).filter(|token| !token.0.is_empty())?;
     let lasts = Duration::from_secs(answer.expires_in.unwrap_or(USUAL_SECONDS));
     let until = Instant::now().checked_add(lasts.saturating_sub(MARGIN));

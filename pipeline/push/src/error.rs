@@ -58,12 +58,10 @@ pub enum PushError {
     },
     /// A tag is taken, and the registry moves no tags.
     #[error(
-        "{tag} at {place} is {have} already, and the registry does not let it be {want}{said}; choose another tag"
+        "{tag} is {have} already, and the registry does not let it be {want}{said}; choose another tag"
     )]
     TagTaken {
-        /// The repository.
-        place: String,
-        /// The tag.
+        /// Repository and tag.
         tag: String,
         /// What it names.
         have: Digest,

@@ -1,11 +1,7 @@
 //! Requests to one registry: authorized, tried again where that may help, never redirected, every
 //! answer bounded in bytes and time.
 
-use std::{
-    collections::HashMap,
-    sync::Mutex,
-    time::{Duration, Instant},
-};
+use std::time::Duration;
 
 use bytes::Bytes;
 use pitlane_fetch::FetchError;
@@ -14,15 +10,8 @@ use reqwest::{
     Method, StatusCode, Url,
     header::{self, HeaderMap, HeaderName},
 };
-use tokio::sync::OnceCell;
-use zeroize::Zeroizing;
 
-use crate::{
-    Login, PushError, Retry,
-    auth::{self, Authorization, Challenge},
-    error::said,
-    retry,
-};
+use crate::{Login, PushError, Retry, error::said, retry, session::Session};
 
 /// Time to a connection.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -30,8 +19,6 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 const ANSWER_TIMEOUT: Duration = Duration::from_mins(1);
 /// Largest error body that is read.
 const MAX_ERROR: usize = 16 * 1024;
-/// Scopes whose tokens are remembered; then all are asked for anew.
-const MAX_TOKENS: usize = 64;
 
 /// A request.
 #[derive(Clone)]
@@ -46,6 +33,21 @@ pub(crate) struct Ask {
     pub(crate) also: Vec<String>,
     /// Most bytes of the answer's body; what is beyond is an error when the answer is a success.
     pub(crate) cap: usize,
+}
+
+impl Ask {
+    /// A request without headers or body, of which the answer's body is not wanted.
+    pub(crate) fn new(method: Method, url: Url, what: &str) -> Self {
+        Self {
+            method,
+            url,
+            headers: Vec::new(),
+            body: Bytes::new(),
+            what: what.to_owned(),
+            also: Vec::new(),
+            cap: MAX_ERROR,
+        }
+    }
 }
 
 /// An answer, read to its end or to its cap.
@@ -64,14 +66,11 @@ impl Answer {
 
 /// One registry, as one repository of it is used.
 pub(crate) struct Http {
-    client: reqwest::Client,
-    base: Url,
-    repository: Repository,
-    login: Option<Login>,
+    pub(crate) client: reqwest::Client,
+    pub(crate) base: Url,
+    pub(crate) repository: Repository,
     retry: Retry,
-    tokens: Mutex<HashMap<String, Authorization>>,
-    /// How the registry wants to be logged in to, once it was asked; only with a login.
-    challenge: OnceCell<Option<Challenge>>,
+    pub(crate) session: Session,
 }
 
 impl Http {
@@ -99,15 +98,7 @@ impl Http {
             other => other,
         };
         let base = Url::parse(&format!("{scheme}://{served}/")).map_err(|e| fail(e.to_string()))?;
-        Ok(Self {
-            client,
-            base,
-            repository,
-            login,
-            retry,
-            tokens: Mutex::default(),
-            challenge: OnceCell::new(),
-        })
+        Ok(Self { client, base, repository, retry, session: Session::new(login) })
     }
 
     pub(crate) const fn retry(&self) -> &Retry {
@@ -140,18 +131,6 @@ impl Http {
             return Err(elsewhere(url.origin().ascii_serialization()));
         }
         Ok(url)
-    }
-
-    pub(crate) fn ask(&self, method: Method, url: Url, what: &str) -> Ask {
-        Ask {
-            method,
-            url,
-            headers: Vec::new(),
-            body: Bytes::new(),
-            what: what.to_owned(),
-            also: Vec::new(),
-            cap: MAX_ERROR,
-        }
     }
 
     /// Sends a request, again and again where that may help. Redirects are errors.
@@ -214,7 +193,7 @@ impl Http {
         for (name, value) in &ask.headers {
             request = request.header(name, value);
         }
-        if let Some(value) = self.token(scopes) {
+        if let Some(value) = self.session.token(scopes) {
             request = request.header(header::AUTHORIZATION, value.as_str());
         }
         request.body(body).send().await.map_err(|error| Once::Broken(words(&error)))
@@ -260,76 +239,7 @@ impl Http {
             said: said(&answer.body),
         }
     }
-
-    /// The scopes of a request to the repository.
-    pub(crate) fn scopes(&self, also: &[String]) -> Vec<String> {
-        let own = format!("repository:{}:pull,push", self.repository.path());
-        std::iter::once(own).chain(also.iter().map(|p| format!("repository:{p}:pull"))).collect()
-    }
-
-    /// Logs in before the first request, also to a registry that lets everybody read: who may push
-    /// is told other things there than strangers, and one that knows us keeps what we ask for.
-    async fn greet(&self, scopes: &[String]) -> Result<(), Once> {
-        if self.login.is_none() {
-            return Ok(());
-        }
-        let ping = async {
-            let mut url = self.base.clone();
-            url.set_path("/v2/");
-            let answer = self.client.get(url).send().await.map_err(|e| Once::Broken(words(&e)))?;
-            let wants = answer.status() == StatusCode::UNAUTHORIZED;
-            Ok(wants.then(|| challenge(answer.headers())).flatten())
-        };
-        let Some(challenge) = self.challenge.get_or_try_init(|| ping).await? else { return Ok(()) };
-        if self.token(scopes).is_some() {
-            return Ok(());
-        }
-        self.answer(challenge, scopes).await.map_err(Once::Final)
-    }
-
-    fn token(&self, scopes: &[String]) -> Option<Zeroizing<String>> {
-        let tokens = self.tokens.lock().ok()?;
-        let found = tokens.get(&scopes.join(" ")).or_else(|| tokens.get(BASIC))?;
-        let good = found.until.is_none_or(|until| until > Instant::now());
-        good.then(|| found.value.clone())
-    }
-
-    /// Answers the challenge of a 401. Without a login that answers it, the next 401 stands.
-    pub(crate) async fn log_in(
-        &self,
-        headers: &HeaderMap,
-        scopes: &[String],
-    ) -> Result<(), PushError> {
-        match challenge(headers) {
-            Some(challenge) => self.answer(&challenge, scopes).await,
-            None => Ok(()),
-        }
-    }
-
-    async fn answer(&self, challenge: &Challenge, scopes: &[String]) -> Result<(), PushError> {
-        let plain = self.base.scheme() == "http";
-        let secure = !plain || pitlane_fetch::registry::is_loopback(self.place());
-        let login = self.login.as_ref();
-        let answer =
-            auth::answer(&self.client, self.place(), secure, challenge, scopes, login).await?;
-        let (Some(found), Ok(mut tokens)) = (answer, self.tokens.lock()) else { return Ok(()) };
-        if tokens.len() >= MAX_TOKENS {
-            tokens.clear();
-        }
-        let key = if *challenge == Challenge::Basic { BASIC.to_owned() } else { scopes.join(" ") };
-        tokens.insert(key, found);
-        Ok(())
-    }
 }
-
-/// The first challenge that can be answered.
-fn challenge(headers: &HeaderMap) -> Option<Challenge> {
-    let all = headers.get_all(header::WWW_AUTHENTICATE).iter();
-    all.filter_map(|value| value.to_str().ok()).find_map(Challenge::parse)
-}
-
-/// The key of an answer that is good for all scopes.
-const BASIC: &str = "";
 
 /// Why one try gave nothing.
 #[derive(Debug)]
@@ -371,7 +281,7 @@ pub(crate) async fn bounded(mut answer: reqwest::Response, cap: usize) -> Result
 }
 
 /// The innermost cause, without the address: an upload's may hold a token of its own.
-fn words(error: &reqwest::Error) -> String {
+pub(crate) fn words(error: &reqwest::Error) -> String {
     let mut inner: &dyn std::error::Error = error;
     while let Some(source) = inner.source() {
         inner = source;

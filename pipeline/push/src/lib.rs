@@ -15,6 +15,7 @@
 //!   before any tag of a release is.
 
 mod auth;
+mod content;
 mod error;
 mod helper;
 mod http;
@@ -22,6 +23,7 @@ mod logins;
 mod manifest;
 mod referrers;
 mod retry;
+mod session;
 #[cfg(test)]
 mod tests;
 mod upload;
@@ -38,10 +40,10 @@ use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use pitlane_release::{Digest, Repository};
 use tokio::sync::Semaphore;
 
+pub use content::{Content, Inline};
 pub use error::PushError;
 pub use logins::{Login, Logins};
 pub use retry::Retry;
-pub use upload::{Content, Inline};
 
 use self::{http::Http, referrers::Pending, upload::Upload};
 

@@ -9,7 +9,11 @@ use pitlane_release::{
 };
 use reqwest::{Method, StatusCode, header};
 
-use crate::{Client, MAX_PROVEN, PushError, error::said, http::Answer};
+use crate::{
+    Client, MAX_PROVEN, PushError,
+    error::said,
+    http::{Answer, Ask},
+};
 
 /// A registry that gives other bytes back is asked so often: a proxy may have cut them off.
 const LOOKS: u32 = 3;
@@ -99,8 +103,7 @@ impl Client {
         match have {
             Some(have) if have == want => Ok(()),
             Some(have) if moves_no_tags(answer.status) => Err(PushError::TagTaken {
-                place: self.repository.to_string(),
-                tag: tag.to_owned(),
+                tag: format!("{}:{tag}", self.repository),
                 have,
                 want,
                 said: said(&answer.body),
@@ -111,7 +114,7 @@ impl Client {
 
     async fn write(&self, bytes: &[u8], kind: &str, reference: &str) -> Result<Answer, PushError> {
         let url = self.http.url(&format!("manifests/{reference}"));
-        let mut ask = self.http.ask(Method::PUT, url, &format!("manifest {reference}"));
+        let mut ask = Ask::new(Method::PUT, url, &format!("manifest {reference}"));
         ask.headers.push((header::CONTENT_TYPE, kind.to_owned()));
         ask.body = Bytes::copy_from_slice(bytes);
         self.http.send(&ask).await
@@ -121,7 +124,7 @@ impl Client {
     pub(crate) async fn get(&self, reference: &str) -> Result<Option<Vec<u8>>, PushError> {
         let url = self.http.url(&format!("manifests/{reference}"));
         let what = format!("manifest {reference}");
-        let mut ask = self.http.ask(Method::GET, url, &what);
+        let mut ask = Ask::new(Method::GET, url, &what);
         let kinds = [INDEX, MANIFEST, DOCKER_INDEX, DOCKER_MANIFEST].join(", ");
         ask.headers.push((header::ACCEPT, kinds));
         ask.cap = usize::try_from(MAX_MANIFEST).unwrap_or(usize::MAX);

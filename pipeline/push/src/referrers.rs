@@ -20,7 +20,7 @@ use reqwest::{Method, StatusCode, header};
 use serde_json::{Value, json};
 use tokio::sync::{Mutex as AsyncMutex, OwnedMutexGuard};
 
-use crate::{Client, PushError};
+use crate::{Client, PushError, http::Ask};
 
 /// How often a list is written before that is given up.
 const TRIES: u32 = 12;
@@ -87,8 +87,14 @@ impl Client {
         tokio::time::sleep((last + SETTLE).saturating_duration_since(Instant::now())).await;
         let _one = self.alone().await;
         for Pending { subject, entry, .. } in pending {
-            // What is lost is written, and then has settled once more.
+            // What is lost is written, and then has to settle once more.
+            let mut tries = 1;
             while self.add(&subject, &entry).await? {
+                if tries == TRIES {
+                    let (place, tag) = (self.repository.to_string(), fallback_tag(&subject));
+                    return Err(PushError::Contended { place, tag, tries });
+                }
+                tries += 1;
                 tokio::time::sleep(SETTLE).await;
             }
         }
@@ -117,7 +123,7 @@ impl Client {
     /// Whether the registry itself lists a referrer.
     async fn lists(&self, subject: &Digest, referrer: &Digest) -> Result<bool, PushError> {
         let url = self.http.url(&format!("referrers/{subject}"));
-        let mut ask = self.http.ask(Method::GET, url, &format!("referrers of {subject}"));
+        let mut ask = Ask::new(Method::GET, url, &format!("referrers of {subject}"));
         ask.headers.push((header::ACCEPT, INDEX.to_owned()));
         ask.cap = usize::try_from(MAX_MANIFEST).unwrap_or(usize::MAX);
         let answer = self.http.send(&ask).await?;
@@ -131,7 +137,7 @@ impl Client {
     /// Adds an entry to the list in the fallback tag until it is found there; tells whether that
     /// took a write. For who is alone.
     async fn add(&self, subject: &Digest, entry: &Value) -> Result<bool, PushError> {
-        let tag = format!("sha256-{}", subject.hex());
+        let tag = fallback_tag(subject);
         let digest = entry["digest"].as_str().unwrap_or_default();
         for tried in 0..TRIES {
             let before = match self.get(&tag).await? {
@@ -171,6 +177,11 @@ impl Client {
             why: why.to_string(),
         }
     }
+}
+
+/// Where a registry that lists nothing has the list of a subject.
+fn fallback_tag(subject: &Digest) -> String {
+    format!("sha256-{}", subject.hex())
 }
 
 fn holds(list: &Value, digest: &str) -> bool {

@@ -2,7 +2,6 @@
 //! gone on with from where the registry says that it broke.
 
 use std::{
-    io::{self, Read},
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -10,62 +9,18 @@ use std::{
     time::Duration,
 };
 
-use bytes::Bytes;
-use futures_util::stream;
 use pitlane_fetch::FetchError;
 use pitlane_release::oci::Descriptor;
 use reqwest::{Method, StatusCode, Url, header};
-use tokio::sync::mpsc;
 
 use crate::{
-    PushError,
+    Content, PushError, content,
     http::{Answer, Ask, Http, Once},
     retry,
 };
 
-/// How much of a blob is read and sent at a time.
-const PIECE: u64 = 256 * 1024;
-/// Pieces that may wait for the network: bounds the memory of an upload.
-const PIECES_AHEAD: usize = 4;
 /// An upload during which nothing moves for so long has failed.
 const STALL: Duration = Duration::from_mins(2);
-
-/// Something to be pushed, of which the bytes can be read again.
-pub trait Content: Send + Sync {
-    /// What it is.
-    fn descriptor(&self) -> &Descriptor;
-
-    /// Opens its bytes.
-    ///
-    /// # Errors
-    /// They cannot be read; the text names the file.
-    fn open(&self) -> io::Result<Box<dyn Read + Send>>;
-}
-
-/// Bytes in memory.
-#[derive(Clone, Debug)]
-pub struct Inline {
-    descriptor: Descriptor,
-    bytes: Bytes,
-}
-
-impl Inline {
-    /// A small document.
-    pub fn new(media_type: &str, bytes: impl Into<Bytes>) -> Self {
-        let bytes = bytes.into();
-        Self { descriptor: Descriptor::of(media_type, &bytes), bytes }
-    }
-}
-
-impl Content for Inline {
-    fn descriptor(&self) -> &Descriptor {
-        &self.descriptor
-    }
-
-    fn open(&self) -> io::Result<Box<dyn Read + Send>> {
-        Ok(Box::new(io::Cursor::new(self.bytes.clone())))
-    }
-}
 
 /// One blob on its way.
 pub(crate) struct Upload<'a> {
@@ -139,7 +94,7 @@ impl Upload<'_> {
     async fn there(&self) -> Result<bool, PushError> {
         let Descriptor { digest, size, .. } = *self.content.descriptor();
         let url = self.http.url(&format!("blobs/{digest}"));
-        let ask = self.http.ask(Method::HEAD, url, &self.what());
+        let ask = Ask::new(Method::HEAD, url, &self.what());
         let answer = match self.http.send(&ask).await {
             // From where the registry would have it read: there it is.
             Err(PushError::Elsewhere { .. }) => return Ok(true),
@@ -187,7 +142,7 @@ impl Upload<'_> {
             if let Some(before) = started.take() {
                 self.give_up(before).await;
             }
-            let mut ask = self.http.ask(Method::POST, self.http.url("blobs/uploads/"), &what);
+            let mut ask = Ask::new(Method::POST, self.http.url("blobs/uploads/"), &what);
             if let Some(from) = from {
                 let digest = self.content.descriptor().digest.to_string();
                 ask.url.query_pairs_mut().append_pair("mount", &digest).append_pair("from", from);
@@ -206,7 +161,7 @@ impl Upload<'_> {
 
     /// Lets go of an upload that a failed mount has started.
     async fn give_up(&self, location: Url) {
-        let ask = self.http.ask(Method::DELETE, location, &self.what());
+        let ask = Ask::new(Method::DELETE, location, &self.what());
         if let Err(error) = self.http.send(&ask).await {
             tracing::debug!("an upload was left behind: {error}");
         }
@@ -223,7 +178,7 @@ impl Upload<'_> {
 
     /// How far the registry says that it is; `None` when it knows nothing of the upload.
     async fn standing(&self, location: &Url) -> Result<Option<(u64, Url)>, PushError> {
-        let ask = self.http.ask(Method::GET, location.clone(), &self.what());
+        let ask = Ask::new(Method::GET, location.clone(), &self.what());
         let answer = self.http.send(&ask).await?;
         if !answer.status.is_success() {
             return Ok(None);
@@ -244,7 +199,7 @@ impl Upload<'_> {
         let whole = at == 0 && size <= chunk;
         while !whole && at < size {
             let end = size.min(at.saturating_add(chunk));
-            let mut ask = self.http.ask(Method::PATCH, location.clone(), &self.what());
+            let mut ask = Ask::new(Method::PATCH, location.clone(), &self.what());
             ask.headers.push((header::CONTENT_RANGE, format!("{at}-{}", end - 1)));
             let answer = match self.stream(&mut ask, at, end).await? {
                 Ok(answer) => answer,
@@ -262,7 +217,7 @@ impl Upload<'_> {
         }
         let mut url = location.clone();
         url.query_pairs_mut().append_pair("digest", &digest.to_string());
-        let mut ask = self.http.ask(Method::PUT, url, &self.what());
+        let mut ask = Ask::new(Method::PUT, url, &self.what());
         let end = if whole { size } else { at };
         let answer = match self.stream(&mut ask, if whole { 0 } else { at }, end).await? {
             Ok(answer) => answer,
@@ -291,7 +246,8 @@ impl Upload<'_> {
             |why: String| FetchError::Unreachable { place: self.http.place().to_owned(), why };
         for fresh in [false, true] {
             let moved = Arc::new(AtomicU64::new(0));
-            let body = self.body(from, to, Arc::clone(&moved))?;
+            let body = content::body(self.content, from, to, Arc::clone(&moved));
+            let body = body.map_err(|source| PushError::File { what: self.what(), source })?;
             let request = async {
                 let answer = self.http.start(ask, &scopes, body).await?;
                 if answer.status() == StatusCode::UNAUTHORIZED && !fresh {
@@ -320,47 +276,6 @@ impl Upload<'_> {
         }
         unreachable!("the second turn returns")
     }
-
-    /// A body that is read on a thread of its own, a few pieces ahead of the network.
-    fn body(&self, from: u64, to: u64, moved: Arc<AtomicU64>) -> Result<reqwest::Body, PushError> {
-        if from == to {
-            return Ok(reqwest::Body::default());
-        }
-        let failed = |source| PushError::File { what: self.what(), source };
-        let mut reader = self.content.open().map_err(failed)?;
-        let (send, receive) = mpsc::channel(PIECES_AHEAD);
-        tokio::task::spawn_blocking(move || {
-            let skipped = io::copy(&mut reader.by_ref().take(from), &mut io::sink());
-            let mut failed = skipped.err();
-            let mut left = to - from;
-            while left > 0 {
-                let part = match failed.take() {
-                    Some(error) => Err(error),
-                    None => piece(&mut reader, left.min(PIECE)),
-                };
-                left -= part.as_ref().map_or(left, |part| part.len() as u64);
-                if send.blocking_send(part).is_err() {
-                    return;
-                }
-            }
-        });
-        let parts = stream::unfold((receive, moved), |(mut receive, moved)| async {
-            let part = receive.recv().await?;
-            moved.fetch_add(1, Ordering::Relaxed);
-            Some((part, (receive, moved)))
-        });
-        Ok(reqwest::Body::wrap_stream(parts))
-    }
-}
-
-fn piece(reader: &mut dyn Read, size: u64) -> io::Result<Bytes> {
-    let mut part = Vec::with_capacity(usize::try_from(size).unwrap_or(0));
-    reader.take(size).read_to_end(&mut part)?;
-    if part.is_empty() {
-        let why = "the file is shorter than it was";
-        return Err(io::Error::new(io::ErrorKind::UnexpectedEof, why));
-    }
-    Ok(part.into())
 }
 
 /// Ends when nothing has moved for too long.

@@ -20,9 +20,9 @@ use super::{
     disk::{flush, if_exists},
     gate::Collecting,
     links::Links,
-    manifests,
     names::{Repo, Tag},
     reach::{Graph, Node, Reached},
+    removal,
     store::lately,
 };
 
@@ -199,7 +199,7 @@ impl Run<'_> {
                         continue;
                     };
                     if !self.options.dry_run {
-                        manifests::remove(registry, repo, &link)
+                        removal::remove(registry, repo, &link)
                             .map_err(registry.failed("remove a manifest in"))?;
                         registry.layout.touch();
                     }

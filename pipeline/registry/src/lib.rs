@@ -5,7 +5,7 @@
 //!
 //! # Modules
 //! - from the outside in: [`cli`], [`listen`], `routes`, then one module of handlers for each of
-//!   `blobs`, `uploading`, `manifests`, `lists`
+//!   `blobs`, `uploading`, `manifests`, `removal`, `lists`
 //! - parsed once: `names`, `range`, `manifest`; who may what: `access`, `auth`, `pass`
 //! - state: `store` (blobs), `upload` (sessions), `links` (what a repository holds), `layout`,
 //!   `disk` (atomic and durable files), `quota`
@@ -38,6 +38,7 @@ mod pass;
 mod quota;
 mod range;
 mod reach;
+mod removal;
 mod repair;
 mod routes;
 mod store;

@@ -28,7 +28,7 @@ use super::{
     lists, manifests,
     names::{Reference, Repo, UploadId, parse_digest, shown},
     pass::{PASS_SECONDS, Scopes},
-    uploading,
+    removal, uploading,
 };
 
 /// A refused request's body is read up to here before the answer: a client that is still sending
@@ -171,7 +171,7 @@ async fn dispatch(
             manifests::put(registry, repo, reference, &ask, body).await
         }
         (Route::Manifest(repo, reference), Method::DELETE) => {
-            manifests::delete(registry, repo, reference).await
+            removal::delete(registry, repo, reference).await
         }
         (_, method) => Err(ApiError::unsupported(format!(
             "{} is not served here: see the OCI distribution specification",

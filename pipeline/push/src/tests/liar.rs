@@ -162,8 +162,7 @@ async fn lie(State(script): State<Script>, request: Request, next: Next) -> Resp
         }
         Fault::Other(bytes) => answer(200, Body::from(bytes)),
         Fault::Pretend(status) => {
-            let mut body = request.into_body().into_data_stream();
-            while body.next().await.is_some_and(|piece| piece.is_ok()) {}
+            drain(request).await;
             answer(status, Body::empty())
         }
         Fault::Truncated => {
@@ -183,6 +182,7 @@ async fn lie(State(script): State<Script>, request: Request, next: Next) -> Resp
             )
         }
         Fault::Redirect(to) => {
+            drain(request).await;
             let mut response = answer(307, Body::empty());
             response.headers_mut().insert(header::LOCATION, to.parse().unwrap());
             response
@@ -193,4 +193,10 @@ async fn lie(State(script): State<Script>, request: Request, next: Next) -> Resp
             response
         }
     }
+}
+
+/// Reads a body to its end: an answer before that may be lost with the connection.
+async fn drain(request: Request) {
+    let mut body = request.into_body().into_data_stream();
+    while body.next().await.is_some_and(|piece| piece.is_ok()) {}
 }

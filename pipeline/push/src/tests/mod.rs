@@ -30,12 +30,12 @@ const TOKEN: &str = "push-tests-token-0123";
 const QUICK: Retry =
     Retry { tries: 4, first: Duration::from_millis(10), longest: Duration::from_millis(1500) };
 
-fn login(password: &str) -> Option<Login> {
-    Some(Login::Password { user: "ci".into(), password: Zeroizing::new(password.into()) })
+fn login(password: &str) -> Login {
+    Login::Password { user: "ci".into(), password: Zeroizing::new(password.into()) }
 }
 
 fn options(password: &str) -> Options {
-    Options { login: login(password), retry: QUICK, ..Options::default() }
+    Options { login: Some(login(password)), retry: QUICK, ..Options::default() }
 }
 
 fn repository(address: impl std::fmt::Display, path: &str) -> Repository {

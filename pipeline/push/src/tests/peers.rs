@@ -31,7 +31,7 @@ async fn a_wrong_login_is_refused_and_not_shown() {
     let docker = DockerRegistry::start().await;
     let docker = docker.as_ref().map(|docker| docker.address.clone());
     for address in std::iter::once(own.address.to_string()).chain(docker) {
-        for login in [login("hunter2-hunter2-hunter2"), None] {
+        for login in [Some(login("hunter2-hunter2-hunter2")), None] {
             let options = Options { login, retry: QUICK, ..Options::default() };
             let client = Client::new(repository(&address, "cars/donkey"), options).unwrap();
             let error = client.blob(&Inline::new(LAYER_TAR, &b"layer"[..])).await.unwrap_err();
@@ -46,15 +46,15 @@ async fn a_wrong_login_is_refused_and_not_shown() {
 async fn docker_registry_takes_everything() {
     let Some(docker) = DockerRegistry::start().await else { return };
     let client = docker.client("team/car");
-    let digest = push(&client, &[7; 3_000_000], Some("v1")).await;
+    let digest = push(&client, &vec![7; 3_000_000], Some("v1")).await;
     assert!(client.get("v1").await.unwrap().is_some_and(|bytes| Digest::of(&bytes) == digest));
     let again = docker.client("team/car");
-    push(&again, &[7; 3_000_000], Some("v1")).await;
-    assert_eq!(again.uploaded(), image(&[7; 3_000_000], &json!({})).1.len() as u64);
+    push(&again, &vec![7; 3_000_000], Some("v1")).await;
+    assert_eq!(again.uploaded(), image(&vec![7; 3_000_000], &json!({})).1.len() as u64);
     // In pieces, too.
     let pieces = Options { chunk_bytes: Some(1 << 20), ..options(PASSWORD) };
     let pieces = Client::new(repository(&docker.address, "team/pieces"), pieces).unwrap();
-    push(&pieces, &[8; 3_000_001], Some("v1")).await;
+    push(&pieces, &vec![8; 3_000_001], Some("v1")).await;
 }
 
 /// A blob in another repository of the registry is mounted, not sent.
@@ -155,7 +155,7 @@ async fn a_file_that_changed_is_not_pushed() {
     {
         let error = client.blob(&Short(descriptor.clone())).await.unwrap_err();
         let url = client.http.url(&format!("blobs/{}", descriptor.digest));
-        let ask = client.http.ask(reqwest::Method::HEAD, url, "blob");
+        let ask = crate::http::Ask::new(reqwest::Method::HEAD, url, "blob");
         assert_eq!(client.http.send(&ask).await.unwrap().status, 404, "{error}");
     }
 }

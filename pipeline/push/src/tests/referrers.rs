@@ -55,8 +55,8 @@ async fn writers_of_one_list_do_not_lose_each_other() {
     }
     let list = client.get(&tag).await.unwrap().unwrap();
     let found = listed(&list);
-    let lost: Vec<_> = all.iter().filter(|digest| !found.contains(digest)).collect();
-    assert!(lost.is_empty(), "{} of {} lost", lost.len(), all.len());
+    let missing: Vec<_> = all.iter().filter(|digest| !found.contains(digest)).collect();
+    assert!(missing.is_empty(), "{} of {} lost", missing.len(), all.len());
     assert_eq!(found.len(), 1 + 18, "each once");
     let list: Value = serde_json::from_slice(&list).unwrap();
     assert_eq!(list["annotations"], foreign["annotations"]);

@@ -52,7 +52,7 @@ fn serve_until_killed() {
             let options = CollectOptions { grace: GRACE, untagged: Some(GRACE), dry_run: false };
             let kept = || {
                 let text = fs::read_to_string(root.join("kept"))?;
-                Ok(text.lines().map(|line| line.parse()).collect::<Result<HashSet<Digest>, _>>()?)
+                Ok(text.lines().map(str::parse).collect::<Result<HashSet<Digest>, _>>()?)
             };
             loop {
                 collected.collect(&options, &kept).unwrap();

@@ -272,6 +272,7 @@ async fn pull_and_push() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[expect(clippy::too_many_lines, reason = "one table")]
 async fn content_discovery_and_management() {
     let dir = tempfile::tempdir().unwrap();
     let server = Server::start(&dir).await;

@@ -73,7 +73,7 @@ impl World {
         let host = runtime.block_on(async {
             let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
             let host = listener.local_addr().unwrap().to_string();
-            let listener = BoundedListener::new(listener, 64, Duration::from_secs(60));
+            let listener = BoundedListener::new(listener, 64, Duration::from_mins(1));
             tokio::spawn(async move { axum::serve(listener, router(served)).await });
             host
         });
