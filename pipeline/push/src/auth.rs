@@ -203,4 +203,14 @@ mod tests {
         );
         assert!(token(br#"{"token":"a","expires_in":18446744073709551615}"#).is_some());
     }
+
+    proptest::proptest! {
+        /// What strangers say in headers and bodies never panics, and stays short.
+        #[test]
+        fn strangers_words(text in "(Bearer |Basic )?[\\PC\"=, ]{0,80}", body in "\\PC{0,300}") {
+            let _ = Challenge::parse(&text);
+            let _ = token(body.as_bytes());
+            proptest::prop_assert!(crate::error::said(body.as_bytes()).chars().count() <= 202);
+        }
+    }
 }

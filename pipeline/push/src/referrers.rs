@@ -138,31 +138,20 @@ impl Client {
     /// took a write. For who is alone.
     async fn add(&self, subject: &Digest, entry: &Value) -> Result<bool, PushError> {
         let tag = fallback_tag(subject);
-        let digest = entry["digest"].as_str().unwrap_or_default();
         for tried in 0..TRIES {
-            let before = match self.get(&tag).await? {
-                Some(bytes) => {
-                    serde_json::from_slice(&bytes).map_err(|e| self.strange(subject, e))?
-                }
-                None => json!({ "schemaVersion": 2, "mediaType": INDEX, "manifests": [] }),
-            };
-            if holds(&before, digest) {
-                return Ok(tried > 0);
-            }
-            // As JSON, so that what others wrote stays as they wrote it.
-            let mut list = before;
-            let entries = list["manifests"].as_array_mut();
-            entries.ok_or_else(|| self.strange(subject, "no list"))?.push(entry.clone());
-            let bytes = serde_json::to_vec(&list).map_err(|e| self.strange(subject, e))?;
-            if bytes.len() as u64 > MAX_MANIFEST {
-                return Err(self.strange(subject, "a full list: delete what is out of use"));
-            }
+            let before = self.get(&tag).await?;
+            let next = added(before.as_deref(), entry).map_err(|e| self.strange(subject, e))?;
+            let Some(bytes) = next else { return Ok(tried > 0) };
             // Found or not is seen by the next look, right away.
             match self.tag(&bytes, INDEX, &tag).await {
                 Ok(()) => {}
                 // A registry may refuse the second of two writes at once.
-                Err(error) if tried + 1 == TRIES => return Err(error),
-                Err(error) => tracing::debug!("a list was not written: {error}"),
+                Err(error @ (PushError::Refused { .. } | PushError::TagTaken { .. }))
+                    if tried + 1 < TRIES =>
+                {
+                    tracing::debug!("a list was not written: {error}");
+                }
+                Err(error) => return Err(error),
             }
             let doubled = PAUSE.saturating_mul(1 << tried.min(5));
             tokio::time::sleep(doubled.mul_f64(0.5 + fastrand::f64())).await;
@@ -179,6 +168,26 @@ impl Client {
     }
 }
 
+/// A list with an entry more; `None` when it has it. As JSON, so that what others wrote stays as
+/// they wrote it.
+fn added(before: Option<&[u8]>, entry: &Value) -> Result<Option<Vec<u8>>, String> {
+    let mut list = match before {
+        Some(bytes) => serde_json::from_slice(bytes).map_err(|error| error.to_string())?,
+        None => json!({ "schemaVersion": 2, "mediaType": INDEX, "manifests": [] }),
+    };
+    let digest = entry.get("digest").and_then(Value::as_str).unwrap_or_default();
+    if holds(&list, digest) {
+        return Ok(None);
+    }
+    let entries = list.get_mut("manifests").and_then(Value::as_array_mut);
+    entries.ok_or("no list of manifests")?.push(entry.clone());
+    let bytes = serde_json::to_vec(&list).map_err(|error| error.to_string())?;
+    if bytes.len() as u64 > MAX_MANIFEST {
+        return Err("a full list: delete what is out of use".to_owned());
+    }
+    Ok(Some(bytes))
+}
+
 /// Where a registry that lists nothing has the list of a subject.
 fn fallback_tag(subject: &Digest) -> String {
     format!("sha256-{}", subject.hex())
@@ -186,4 +195,30 @@ fn fallback_tag(subject: &Digest) -> String {
 
 fn holds(list: &Value, digest: &str) -> bool {
     list["manifests"].as_array().into_iter().flatten().any(|entry| entry["digest"] == digest)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lists_of_others() {
+        let entry = json!({ "digest": "sha256:aa", "size": 1 });
+        let first = added(None, &entry).unwrap().unwrap();
+        assert_eq!(added(Some(&first), &entry), Ok(None));
+        let theirs = br#"{"x":1,"manifests":[{"digest":7},null,{"digest":"sha256:bb","y":[]}]}"#;
+        let both: Value =
+            serde_json::from_slice(&added(Some(theirs), &entry).unwrap().unwrap()).unwrap();
+        assert_eq!(
+            both,
+            json!({ "x": 1, "manifests": [{ "digest": 7 }, null, { "digest": "sha256:bb", "y": [] }, entry] })
+        );
+        for none in
+            ["", "[]", "null", "7", "{}", r#"{"manifests":{}}"#, r#"{"manifests":null}"#, "{"]
+        {
+            assert!(added(Some(none.as_bytes()), &entry).is_err(), "{none}");
+        }
+        let full = json!({ "manifests": ["x".repeat(5 << 20)] }).to_string();
+        assert!(added(Some(full.as_bytes()), &entry).unwrap_err().contains("full"));
+    }
 }
