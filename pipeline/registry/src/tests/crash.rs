@@ -154,3 +154,30 @@ async fn the_folder_is_an_image_layout_and_has_one_owner() {
     assert!(matches!(refused, Err(RegistryError::NotALayout(_))));
     assert!(other.path().join("thesis.tex").is_file());
 }
+
+/// A folder that was not closed, or is of before repositories noted their blobs, is made whole;
+/// a closed one is not looked through.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn links_are_mended_after_an_end_that_was_none() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = Server::start(&dir).await;
+    server.image("cars/a", "v1", b"layer").await;
+    let subject = json!({ "mediaType": super::MANIFEST, "digest": Digest::of(b"x"), "size": 1 });
+    let signed = image(b"layer", &json!({ "subject": subject }));
+    server.put("cars/a", "signed", &signed).await;
+    server.stop().await;
+    let repo = dir.path().join("repositories/cars/a");
+    let entry = repo.join("_referrers").join(Digest::of(b"x").hex());
+    fs::remove_dir_all(repo.join("_blobs")).unwrap();
+    fs::rename(entry.join(Digest::of(&signed).hex()), entry.join("0".repeat(64))).unwrap();
+    assert_eq!(crate::check(dir.path()).unwrap().len(), 6);
+
+    Server::start(&dir).await.stop().await;
+    assert_eq!(crate::check(dir.path()).unwrap().len(), 6, "it was closed");
+    fs::remove_file(dir.path().join("closed")).unwrap();
+    let server = Server::start(&dir).await;
+    let list = server.get(&format!("/v2/cars/a/referrers/{}", Digest::of(b"x"))).await.json();
+    assert_eq!(list["manifests"][0]["digest"], json!(Digest::of(&signed)));
+    server.stop().await;
+    assert_eq!(crate::check(dir.path()).unwrap(), [""; 0]);
+}
