@@ -15,10 +15,7 @@ use crate::common::{bin, json, repository, run};
 const ARROWS: [(&str, &[&str]); 10] = [
     ("pitlane-release", &[]),
     ("pitlane-fetch", &["pitlane-release"]),
-    (
-        "pitlane-pipeline",
-        &["pitlane-fetch", "pitlane-push", "pitlane-registry", "pitlane-release"],
-    ),
+    ("pitlane-pipeline", &["pitlane-fetch", "pitlane-push", "pitlane-registry", "pitlane-release"]),
     ("pitlane-registry", &["pitlane-release"]),
     // Pushes to our own registry in its tests.
     ("pitlane-push", &["pitlane-fetch", "pitlane-registry", "pitlane-release"]),
