@@ -22,6 +22,9 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("pitlane-gitops", &["pitlane-fetch", "pitlane-release"]),
     // Tells others what happened; the only crate that speaks to chats and brokers.
     ("pitlane-notify", &["pitlane-release"]),
+    // Pushes to our own registry in its tests.
+    ("pitlane-push", &["pitlane-fetch", "pitlane-registry", "pitlane-release"]),
+    ("pitlane-registry", &["pitlane-release"]),
     ("pitlane-runs", &["pitlane-release"]),
     (
         "pitlane-pipeline",
@@ -31,6 +34,8 @@ const ARROWS: &[(&str, &[&str])] = &[
             "pitlane-github",
             "pitlane-gitops",
             "pitlane-notify",
+            "pitlane-push",
+            "pitlane-registry",
             "pitlane-release",
             "pitlane-runs",
         ],

@@ -15,11 +15,12 @@ fn schema<T: JsonSchema>() -> Value {
     generator.into_root_schema_for::<T>().to_value()
 }
 
-fn schemas() -> [(&'static str, Value); 11] {
+fn schemas() -> [(&'static str, Value); 12] {
     [
         ("pipeline", schema::<pitlane_pipeline::config::PipelineFile>()),
         ("service", schema::<pitlane_pipeline::cli::ServiceFile>()),
         ("policy", schema::<policy::PolicyFile>()),
+        ("registry-tokens", schema::<pitlane_pipeline::registry::TokensFile>()),
         ("car", schema::<pitlane_verifier::agent::config::CarFile>()),
         ("verdict", schema::<pitlane_verifier::report::Report<'_>>()),
         ("model-card", schema::<model::ModelCard>()),
@@ -63,6 +64,7 @@ fn schemas_are_those_of_the_types() {
 fn examples_fit_their_schemas() {
     let examples = [
         ("pipeline", "pipelines/donkeycar.yaml"),
+        ("registry-tokens", "examples/registry/tokens.yaml"),
         ("policy", "policies/donkeycar.yaml"),
         ("policy", "policies/signed.yaml"),
         ("policy", "policies/keyless.yaml"),

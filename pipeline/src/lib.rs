@@ -20,7 +20,7 @@ pub mod model;
 pub mod model_signing;
 pub mod prove;
 pub mod push;
-pub mod registry;
+pub use pitlane_registry as registry;
 pub mod reproduce;
 pub mod sbom;
 pub mod service;
