@@ -12,10 +12,11 @@ use pitlane_release::Policy;
 use crate::common::{bin, json, repository, run};
 
 /// Who may use whom among the workspace's crates; everything else is refused.
-const ARROWS: [(&str, &[&str]); 8] = [
+const ARROWS: [(&str, &[&str]); 9] = [
     ("pitlane-release", &[]),
     ("pitlane-fetch", &["pitlane-release"]),
-    ("pitlane-pipeline", &["pitlane-fetch", "pitlane-release"]),
+    ("pitlane-builder", &["pitlane-release"]),
+    ("pitlane-pipeline", &["pitlane-builder", "pitlane-fetch", "pitlane-release"]),
     ("pitlane-verifier", &["pitlane-fetch", "pitlane-release"]),
     ("pitlane-car", &["pitlane-release"]),
     ("pitlane-twin", &["pitlane-release"]),

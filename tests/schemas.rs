@@ -15,7 +15,7 @@ fn schema<T: JsonSchema>() -> Value {
     generator.into_root_schema_for::<T>().to_value()
 }
 
-fn schemas() -> [(&'static str, Value); 9] {
+fn schemas() -> [(&'static str, Value); 11] {
     [
         ("pipeline", schema::<pitlane_pipeline::config::PipelineFile>()),
         ("service", schema::<pitlane_pipeline::cli::ServiceFile>()),
@@ -26,6 +26,8 @@ fn schemas() -> [(&'static str, Value); 9] {
         ("release", schema::<statement::Release>()),
         ("lap", schema::<lap::Lap>()),
         ("provenance-external-parameters", schema::<provenance::ExternalParameters>()),
+        ("conversion-request", schema::<pitlane_builder::convert::Request>()),
+        ("conversion", schema::<pitlane_builder::convert::Answer>()),
     ]
 }
 
