@@ -40,10 +40,13 @@ start() {
         driver=overlay2
         [ "$(stat -f -c %T "$dir")" != overlayfs ] || driver=vfs
         # No bridge and no firewall rules: images are only built, pushed and pulled here.
-        as_root setsid dockerd --data-root="$dir/data" --exec-root="$dir/exec" \
-            --pidfile="$pidfile" --host="unix://$socket" --group="$(id -gn)" --storage-driver="$driver" \
-            --bridge=none --iptables=false --ip6tables=false --ip-masq=false \
-            >"$dir/log" 2>&1 9>&- </dev/null &
+        # In a subshell that lets go of the locks below: they would be held as long as the daemon runs.
+        (
+            exec 8>&- 9>&-
+            as_root setsid dockerd --data-root="$dir/data" --exec-root="$dir/exec" \
+                --pidfile="$pidfile" --host="unix://$socket" --group="$(id -gn)" \
+                --storage-driver="$driver" --bridge=none --iptables=false --ip6tables=false --ip-masq=false
+        ) >"$dir/log" 2>&1 </dev/null &
         tries=0
         until answers; do
             tries=$((tries + 1))

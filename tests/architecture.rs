@@ -15,6 +15,8 @@ use crate::common::{bin, json, repository, run};
 const ARROWS: &[(&str, &[&str])] = &[
     ("pitlane-release", &[]),
     ("pitlane-fetch", &["pitlane-release"]),
+    // Speaks to container engines.
+    ("pitlane-builder", &["pitlane-release"]),
     // Decides by reports of others, and runs what writes them.
     ("pitlane-gates", &["pitlane-release"]),
     // The lab is for its tests.
@@ -29,6 +31,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     (
         "pitlane-pipeline",
         &[
+            "pitlane-builder",
             "pitlane-fetch",
             "pitlane-gates",
             "pitlane-github",

@@ -15,7 +15,7 @@ fn schema<T: JsonSchema>() -> Value {
     generator.into_root_schema_for::<T>().to_value()
 }
 
-fn schemas() -> [(&'static str, Value); 12] {
+fn schemas() -> [(&'static str, Value); 14] {
     [
         ("pipeline", schema::<pitlane_pipeline::config::PipelineFile>()),
         ("service", schema::<pitlane_pipeline::cli::ServiceFile>()),
@@ -29,6 +29,8 @@ fn schemas() -> [(&'static str, Value); 12] {
         ("model", schema::<facts::AttestedModel>()),
         ("golden", schema::<golden::GoldenFrames>()),
         ("provenance-external-parameters", schema::<provenance::ExternalParameters>()),
+        ("conversion-request", schema::<pitlane_builder::convert::Request>()),
+        ("conversion", schema::<pitlane_builder::convert::Answer>()),
     ]
 }
 
