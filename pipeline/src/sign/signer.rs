@@ -140,18 +140,24 @@ impl Signer {
 }
 
 /// Waits for answers of the network in the middle of a plain call: the other threads of the
-/// runtime go on. Without such a runtime, on a thread of its own.
+/// runtime go on. Without such a runtime, in one of its own.
+///
+/// Always on another thread: a `block_on` within one on the same thread takes the wake-ups that
+/// are meant for the outer one, whose other futures would then be forgotten.
 fn wait<F: Future<Output: Send> + Send>(work: F) -> anyhow::Result<F::Output> {
     match Handle::try_current() {
         Ok(handle) if handle.runtime_flavor() == RuntimeFlavor::MultiThread => {
-            Ok(tokio::task::block_in_place(|| handle.block_on(work)))
+            tokio::task::block_in_place(|| elsewhere(|| Ok(handle.block_on(work))))
         }
-        _ => std::thread::scope(|scope| {
-            let thread = scope.spawn(|| {
-                let runtime = Builder::new_current_thread().enable_all().build()?;
-                anyhow::Ok(runtime.block_on(work))
-            });
-            thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+        _ => elsewhere(|| {
+            let runtime = Builder::new_current_thread().enable_all().build()?;
+            Ok(runtime.block_on(work))
         }),
     }
+}
+
+fn elsewhere<T: Send>(work: impl FnOnce() -> anyhow::Result<T> + Send) -> anyhow::Result<T> {
+    std::thread::scope(|scope| {
+        scope.spawn(work).join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    })
 }

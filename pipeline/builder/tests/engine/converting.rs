@@ -16,14 +16,14 @@ use pitlane_builder::convert::{
 use pitlane_release::Digest;
 use serde_json::json;
 
-use super::support::{Engine, docker, nothing_left, skip, until_empty};
+use super::support::{Engine, docker, nothing_left, until_empty, without_image};
 
 /// The image for a framework, when it was made.
 fn image(name: &str) -> Option<String> {
     let image = format!("pitlane-converter:{name}");
     let missing = docker(&["images", "--quiet", &image]).trim().is_empty();
     if missing {
-        skip(&format!("{image} is missing: scripts/converters.sh {name}"));
+        without_image(&format!("{image} is missing: scripts/converters.sh {name}"));
     }
     (!missing).then_some(image)
 }

@@ -27,6 +27,14 @@ pub(crate) fn skip(why: &str) {
     eprintln!("SKIP: {why}");
 }
 
+/// The converters' images are some GB that few need, so they are not a part of the set-up; who has
+/// made them says so by `PITLANE_CONVERTERS=1`, and then all of them must be there.
+pub(crate) fn without_image(why: &str) {
+    let made = std::env::var_os("PITLANE_CONVERTERS").is_some_and(|made| made == "1");
+    assert!(!made, "PITLANE_CONVERTERS=1, but {why}");
+    eprintln!("SKIP: {why}");
+}
+
 pub(crate) fn program(name: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let mut dirs = std::env::split_paths(&path).chain([PathBuf::from("/usr/sbin")]);
