@@ -14,6 +14,8 @@ from bench_lab import ROOT, Lab, Trouble, load, median, ratio, summary
 from bench_release import REPO, Releases
 
 ROUNDS, WARM, BUDGET_S, PEAKS = 30, 3, 60, 5
+# Processes that decide alone.
+CORES = 7
 
 
 def verify(lab: Lab, say) -> tuple[dict, dict]:
@@ -72,8 +74,11 @@ def keyless(lab: Lab, say) -> tuple[dict, dict]:
     write(name)
     result, details = compare(lab, say, "keyless", {"signed": check, "cosign": verify(name)})
     del details["raw"]
-    core = json.loads(lab.run(*check, "--rounds", "200").out)
-    result["core_ms"] = round(core["decideMs"], 4)
+    # The median of 200 decisions, in the quietest of some processes: a neighbour on the same core only
+    # ever adds to a millisecond.
+    cores = [json.loads(lab.run(*check, "--rounds", "200").out)["decideMs"] for _ in range(CORES)]
+    say("keyless: decision " + ", ".join(f"{ms:.3f}" for ms in cores) + " ms")
+    result["core_ms"] = round(min(cores), 4)
     return result, details | {"load": load()}
 
 
