@@ -1,8 +1,8 @@
 //! Builds and conversions on real engines: `cargo nextest run --release -p pitlane-builder --test engine`.
 //!
 //! Docker comes from `scripts/dockerd.sh`, base images are made here of a static busybox, converters by
-//! `scripts/converters.sh`. What is missing is said, and is a failure with CI=true; the converters' images
-//! with PITLANE_CONVERTERS=1.
+//! `scripts/converters.sh`. What is missing is said, and is a failure with `CI=true`; the converters' images
+//! with `PITLANE_CONVERTERS=1`.
 
 #[cfg(test)]
 #[path = "engine/building.rs"]
