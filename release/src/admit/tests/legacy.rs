@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use serde_json::{Value, json};
 
-use super::{Signer, World, statement};
+use super::world::{Signer, World, statement};
 use crate::{
     Digest,
     evidence::LegacyLayer,

@@ -3,7 +3,7 @@
 
 use serde_json::{Value, json};
 
-use super::World;
+use super::world::World;
 use crate::{Digest, Evidence, bundle::Bundle};
 
 /// Fields that no signature covers and nothing follows from, by document and JSON pointer: which
