@@ -5,6 +5,8 @@ pub(crate) mod docker;
 pub(crate) mod http;
 pub(crate) mod lane;
 pub(crate) mod legacy;
+#[path = "../pipeline/runs/tests/it/server.rs"]
+pub(crate) mod postgres;
 pub(crate) mod sigstore;
 pub(crate) mod store;
 
@@ -200,6 +202,11 @@ impl Process {
     fn spawn(command: &mut Command) -> Self {
         let child = command.stdin(Stdio::null()).spawn();
         Self { child: child.unwrap_or_else(|error| panic!("{command:?}: {error}")) }
+    }
+
+    /// Its process id.
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
     }
 
     /// Ends it as a power switch would.

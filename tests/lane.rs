@@ -50,6 +50,8 @@ mod prove_real;
 #[cfg(test)]
 mod refusals;
 #[cfg(test)]
+mod replicas;
+#[cfg(test)]
 mod reproduce;
 #[cfg(test)]
 mod reproducible;

@@ -241,6 +241,11 @@ impl Lane {
 
     /// Posts to the webhook as a git host does.
     pub(crate) fn deliver(&self, id: &str, body: &[u8], secret: &str) -> http::Answer {
+        Self::deliver_to(&self.webhook, id, body, secret)
+    }
+
+    /// The same to any webhook, by its host and port.
+    pub(crate) fn deliver_to(host: &str, id: &str, body: &[u8], secret: &str) -> http::Answer {
         use hmac::Mac as _;
         let mut mac = hmac::Hmac::<sha2::Sha256>::new_from_slice(secret.as_bytes()).unwrap();
         mac.update(body);
@@ -251,7 +256,7 @@ impl Lane {
             ("X-GitHub-Delivery", id),
             ("X-Hub-Signature-256", &signature),
         ];
-        http::send("POST", &self.webhook, "/webhook", &headers, body).expect("an answer")
+        http::send("POST", host, "/webhook", &headers, body).expect("an answer")
     }
 
     /// The runs of a tag.

@@ -3,4 +3,6 @@
 #[cfg(test)]
 mod place;
 #[cfg(test)]
+mod server;
+#[cfg(test)]
 mod store;
