@@ -228,16 +228,8 @@ fn failed(step: Step, error: &anyhow::Error) -> StepError {
 
 /// Whether a cause is one that may pass by itself: a network, or a server that is overloaded.
 fn may_pass(cause: &(dyn std::error::Error + 'static)) -> bool {
-    use oci_client::errors::OciDistributionError;
     use pitlane_fetch::{FetchError, git::GitError};
     let busy = |status: u16| status >= 500 || status == 429;
-    if let Some(error) = cause.downcast_ref::<OciDistributionError>() {
-        return match error {
-            OciDistributionError::RequestError(_) => true,
-            OciDistributionError::ServerError { code, .. } => busy(*code),
-            _ => false,
-        };
-    }
     match (cause.downcast_ref::<FetchError>(), cause.downcast_ref::<GitError>()) {
         (Some(FetchError::Unreachable { .. }), _) | (_, Some(GitError::Slow(_))) => true,
         (Some(FetchError::Status { status, .. }), _) => busy(*status),
