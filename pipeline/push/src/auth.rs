@@ -6,6 +6,7 @@
 use std::time::{Duration, Instant};
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
+pub(crate) use pitlane_fetch::Challenge;
 use reqwest::{Url, header};
 use serde::Deserialize;
 use zeroize::Zeroizing;
@@ -26,42 +27,6 @@ const MARGIN: Duration = Duration::from_secs(10);
 pub(crate) struct Authorization {
     pub(crate) value: Zeroizing<String>,
     pub(crate) until: Option<Instant>,
-}
-
-/// A challenge, as `WWW-Authenticate` says it.
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Challenge {
-    Basic,
-    Bearer { realm: String, service: Option<String> },
-}
-
-impl Challenge {
-    /// Reads the first challenge that can be answered.
-    pub(crate) fn parse(text: &str) -> Option<Self> {
-        let (scheme, parameters) = text.trim().split_once(' ').unwrap_or((text.trim(), ""));
-        if scheme.eq_ignore_ascii_case("basic") {
-            return Some(Self::Basic);
-        }
-        if !scheme.eq_ignore_ascii_case("bearer") {
-            return None;
-        }
-        let realm = parameter(parameters, "realm")?;
-        let service = parameter(parameters, "service").map(str::to_owned);
-        Some(Self::Bearer { realm: realm.to_owned(), service })
-    }
-}
-
-/// One `name="value"` of a challenge.
-fn parameter<'a>(parameters: &'a str, name: &str) -> Option<&'a str> {
-    let mut rest = parameters;
-    loop {
-        let (key, tail) = rest.split_once("=\"")?;
-        let (value, tail) = tail.split_once('"')?;
-        if key.trim_start_matches([',', ' ']).eq_ignore_ascii_case(name) {
-            return Some(value);
-        }
-        rest = tail;
-    }
 }
 
 /// Answers a challenge of `place` for these scopes; `None` when it wants a login that is not there.
@@ -173,21 +138,6 @@ fn token(body: &[u8]) -> Option<Authorization> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn challenges() {
-        let text = r#"Bearer realm="https://auth.example/token",service="r.example",scope="a,b""#;
-        let want = Challenge::Bearer {
-            realm: "https://auth.example/token".into(),
-            service: Some("r.example".into()),
-        };
-        assert_eq!(Challenge::parse(text), Some(want));
-        assert_eq!(Challenge::parse("basic realm=\"x\""), Some(Challenge::Basic));
-        assert_eq!(Challenge::parse("Basic"), Some(Challenge::Basic));
-        for none in ["", "Bearer", "Bearer realm=", "Bearer service=\"x\"", "Digest realm=\"x\""] {
-            assert_eq!(Challenge::parse(none), None, "{none}");
-        }
-    }
 
     #[test]
     fn tokens() {

@@ -5,7 +5,7 @@
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use pitlane_release::Repository;
 
-use crate::{Credentials, FetchError};
+use crate::{Challenge, Credentials, FetchError};
 
 /// Largest answer of a token server (bytes).
 const MAX_TOKEN: usize = 64 * 1024;
@@ -22,16 +22,13 @@ pub(crate) async fn answer(
 ) -> Result<Option<String>, FetchError> {
     let basic = credentials
         .map(|c| format!("Basic {}", STANDARD.encode(format!("{}:{}", c.user, c.password))));
-    let (scheme, parameters) = challenge.split_once(' ').unwrap_or((challenge, ""));
     // Credentials go over TLS, or to this machine, and nowhere else.
     let safe = url_scheme == "https" || crate::registry::is_loopback(repository.registry());
-    if scheme.eq_ignore_ascii_case("basic") {
-        return Ok(basic.filter(|_| safe));
-    }
-    if !scheme.eq_ignore_ascii_case("bearer") {
-        return Ok(None);
-    }
-    let Some(realm) = parameter(parameters, "realm") else { return Ok(None) };
+    let (realm, service) = match Challenge::parse(challenge) {
+        Some(Challenge::Basic) => return Ok(basic.filter(|_| safe)),
+        Some(Challenge::Bearer { realm, service }) => (realm, service),
+        None => return Ok(None),
+    };
     let Ok(mut url) = realm.parse::<reqwest::Url>() else { return Ok(None) };
     // Credentials go over TLS, or to this machine, and nowhere else.
     let host = url.host_str().unwrap_or("").to_owned();
@@ -40,7 +37,7 @@ pub(crate) async fn answer(
     }
     {
         let mut query = url.query_pairs_mut();
-        if let Some(service) = parameter(parameters, "service") {
+        if let Some(service) = &service {
             query.append_pair("service", service);
         }
         query.append_pair("scope", &format!("repository:{}:pull", repository.path()));
@@ -75,30 +72,4 @@ pub(crate) async fn answer(
     }
     let token: Token = serde_json::from_slice(&body).map_err(|e| failed(e.to_string()))?;
     Ok(token.token.or(token.access_token).map(|token| format!("Bearer {token}")))
-}
-
-/// One `name="value"` of a challenge.
-fn parameter<'a>(parameters: &'a str, name: &str) -> Option<&'a str> {
-    let mut rest = parameters;
-    loop {
-        let (key, tail) = rest.split_once("=\"")?;
-        let (value, tail) = tail.split_once('"')?;
-        if key.trim_start_matches([',', ' ']).eq_ignore_ascii_case(name) {
-            return Some(value);
-        }
-        rest = tail;
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    #[test]
-    fn challenges_are_read() {
-        let text = r#"realm="https://auth.example/token",service="r.example", scope="a,b""#;
-        assert_eq!(super::parameter(text, "realm"), Some("https://auth.example/token"));
-        assert_eq!(super::parameter(text, "service"), Some("r.example"));
-        assert_eq!(super::parameter(text, "scope"), Some("a,b"));
-        assert_eq!(super::parameter(text, "missing"), None);
-        assert_eq!(super::parameter("=\"", "realm"), None);
-    }
 }

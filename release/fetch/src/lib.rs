@@ -6,11 +6,13 @@
 //! only where a person typed one.
 //!
 //! - [`Source`]: a registry ([`registry`]) or a directory ([`layout`])
+//! - [`Challenge`]: how a registry wants to be logged in to
 //! - [`git`]: a hardened git command, for sources and GitOps repositories
 //! - [`Names`]: the keys and trusted roots that a policy only names, and the policy with them
 //! - [`gather`](mod@gather): from an image's name to its [`pitlane_release::Evidence`]
 
 mod auth;
+mod challenge;
 mod error;
 pub mod gather;
 pub mod git;
@@ -19,6 +21,7 @@ mod legacy;
 pub mod names;
 pub mod registry;
 
+pub use challenge::Challenge;
 pub use error::FetchError;
 pub use gather::gather;
 pub use layout::Layout;

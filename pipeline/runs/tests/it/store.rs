@@ -5,14 +5,17 @@ use std::collections::BTreeSet;
 
 use pitlane_release::Counter;
 use pitlane_runs::{
-    Store, TagPush,
+    Store,
     lane::{Step, StepError},
     route::Route,
-    store::{Decision, Delivery, Figures, Receipt, RunFilter, RunState, StoreError},
+    store::{Figures, Receipt, RunFilter, RunState, StoreError},
 };
 use serde_json::json;
 
-use crate::place::Place;
+use crate::{
+    deliveries::{commit, delivery, queue, route},
+    place::Place,
+};
 
 /// The same case with both stores.
 macro_rules! both {
@@ -44,49 +47,6 @@ both! {
     a_document_is_kept_once,
     a_moved_tag_is_refused_with_one_alert,
     figures_count_everything,
-}
-
-/// A commit id for a number.
-fn commit(n: u64) -> String {
-    format!("{n:040x}")
-}
-
-fn route(repository: &str, pipeline: &str) -> Route {
-    Route {
-        repository: repository.to_owned(),
-        pipeline: pipeline.to_owned(),
-        car_kind: "donkeycar".to_owned(),
-        tag_pattern: "*".to_owned(),
-        allow_moved_tags: false,
-        supersede: false,
-    }
-}
-
-/// A delivery of a lightweight tag.
-fn delivery(id: &str, route: &Route, tag: &str, commit: &str) -> Delivery {
-    let push = TagPush {
-        repository: route.repository.clone(),
-        tag: tag.to_owned(),
-        object: commit.to_owned(),
-        commit: Some(commit.to_owned()),
-        forced: false,
-    };
-    Delivery {
-        id: id.to_owned(),
-        event: "push".to_owned(),
-        headers: "{}".to_owned(),
-        body: format!("{tag} {commit}").into(),
-        decision: Decision::Run { push, route: route.clone() },
-    }
-}
-
-/// Queues a run; its id.
-async fn queue(store: &Store, route: &Route, tag: &str) -> String {
-    let id = format!("d-{}-{tag}", route.pipeline);
-    match store.deliver(delivery(&id, route, tag, &commit(1))).await.unwrap() {
-        Receipt::Accepted { run, repeat: false } => run,
-        other => panic!("{other:?}"),
-    }
 }
 
 fn refused<T: std::fmt::Debug>(outcome: Result<T, StoreError>, code: &str) {

@@ -1,6 +1,8 @@
 //! The service against the world: real listeners, real pushes, real kills.
 
 mod api;
+#[path = "../../../runs/tests/it/deliveries.rs"]
+mod deliveries;
 mod executor;
 mod hook;
 mod load;
@@ -16,12 +18,13 @@ use std::{
 use serde_json::{Value, json};
 use tokio::{net::TcpListener, sync::watch};
 
+use deliveries::{commit, delivery, queue, route};
+
 use super::{
-    event::TagPush,
     listen,
     route::{Route, Routes},
     secret::Secrets,
-    store::{Decision, Delivery, Receipt, Store},
+    store::Store,
     webhook::Intake,
 };
 use crate::lane::{Job, Lane, Outputs, Step, StepError};
@@ -29,49 +32,6 @@ use crate::lane::{Job, Lane, Outputs, Step, StepError};
 const SECRET: &str = "It's a Secret to Everybody";
 const REPOSITORY: &str = "Codertocat/Hello-World";
 const ZERO: &str = "0000000000000000000000000000000000000000";
-
-/// A commit id for a number.
-fn commit(n: u64) -> String {
-    format!("{n:040x}")
-}
-
-fn route(repository: &str, pipeline: &str) -> Route {
-    Route {
-        repository: repository.to_owned(),
-        pipeline: pipeline.to_owned(),
-        car_kind: "donkeycar".to_owned(),
-        tag_pattern: "*".to_owned(),
-        allow_moved_tags: false,
-        supersede: false,
-    }
-}
-
-/// A delivery of a lightweight tag.
-fn delivery(id: &str, route: &Route, tag: &str, commit: &str) -> Delivery {
-    let push = TagPush {
-        repository: route.repository.clone(),
-        tag: tag.to_owned(),
-        object: commit.to_owned(),
-        commit: Some(commit.to_owned()),
-        forced: false,
-    };
-    Delivery {
-        id: id.to_owned(),
-        event: "push".to_owned(),
-        headers: "{}".to_owned(),
-        body: format!("{tag} {commit}").into(),
-        decision: Decision::Run { push, route: route.clone() },
-    }
-}
-
-/// Queues a run; its id.
-async fn queue(store: &Store, route: &Route, tag: &str) -> String {
-    let id = format!("d-{}-{tag}", route.pipeline);
-    match store.deliver(delivery(&id, route, tag, &commit(1))).await.unwrap() {
-        Receipt::Accepted { run, repeat: false } => run,
-        other => panic!("{other:?}"),
-    }
-}
 
 fn push_body(repository: &str, tag: &str, object: &str, commit: &str) -> Value {
     json!({
