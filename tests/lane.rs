@@ -18,6 +18,10 @@ mod common;
 #[cfg(test)]
 mod demo;
 #[cfg(test)]
+mod gated;
+#[cfg(test)]
+mod github;
+#[cfg(test)]
 mod keyless;
 #[cfg(test)]
 mod keyless_lane;
@@ -61,3 +65,5 @@ mod resume;
 mod rotation;
 #[cfg(test)]
 mod schemas;
+#[cfg(test)]
+mod told;

@@ -19,7 +19,7 @@ use serde::Deserialize;
 use crate::{config::Source, lane::StepError};
 
 /// Shortest pause between two looks at the tags (seconds).
-const SHORTEST: u64 = 5;
+const SHORTEST: u64 = 1;
 
 /// GitHub in the service's configuration.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]

@@ -58,6 +58,8 @@ enum Command {
     Runs(runs::Args),
     /// Go back to an older release: a new statement over its image.
     Rollback(runs::RollbackArgs),
+    /// Cars that tell how releases stand on them.
+    Cars(runs::CarsArgs),
     /// Build a release again from its provenance, and compare digests.
     Reproduce(reproduce::Args),
     /// Write a release's model and its signature into a folder.
@@ -128,6 +130,7 @@ async fn run(command: Command) -> anyhow::Result<()> {
         Command::Release(args) => release::run(args).await,
         Command::Runs(args) => runs::run(args).await,
         Command::Rollback(args) => runs::rollback(args).await,
+        Command::Cars(args) => runs::cars(args).await,
         Command::Reproduce(args) => reproduce::run(args).await,
         Command::Model(args) => model::run(args).await,
         Command::Attest(args) => attest::run(args).await,

@@ -27,8 +27,8 @@ use crate::{
     github::{Github, Link},
     registry::{self, Registry, RegistryConfig},
     service::{
-        Advancing, ApiState, CarTokens, Executor, ExecutorConfig, Intake, LocalModels, Reporting,
-        Route, Routes, Secrets, Store, Telling, Token, Watch, follow, holder, listen,
+        Advancing, ApiState, CarTokens, Executor, ExecutorConfig, Intake, LocalModels, Progress,
+        Reporting, Route, Routes, Secrets, Store, Telling, Token, Watch, follow, holder, listen,
         secret::create_random, store::PostgresUrl,
     },
     sign::{Algorithm, Signer},
@@ -343,7 +343,9 @@ pub(super) async fn run(args: Args) -> anyhow::Result<()> {
     servers.spawn(listen::serve(webhook, intake.router(), stopping.clone()));
     let api_state = ApiState::new(store.clone(), token).with_local_models(local);
     let cars = file.car_tokens.as_deref().map(CarTokens::read).transpose()?.unwrap_or_default();
-    let api_state = api_state.with_cars(cars).until(stopping.clone());
+    let progress = Progress::default();
+    let api_state =
+        api_state.with_progress(progress.clone()).with_cars(cars).until(stopping.clone());
     servers.spawn(listen::serve(api, api_state.router(), stopping.clone()));
     for ready in pipelines.values() {
         raise_counter(&store, ready).await;
@@ -364,6 +366,7 @@ pub(super) async fn run(args: Args) -> anyhow::Result<()> {
         tools: Tools::find()?,
         keeper: Keeper::Store(store.clone()),
         github: link,
+        progress,
     };
     let config = ExecutorConfig { concurrent: file.concurrent, ..ExecutorConfig::default() };
     let executor = Executor::start(store, Arc::new(lane), config).await?;

@@ -39,6 +39,7 @@ use tokio::sync::watch;
 use super::{
     cars::CarTokens,
     local::{LocalModels, ReleaseRequest},
+    progress::Progress,
     reply::Refused,
     secret::Token,
     store::{Alert, Approved, Car, CarStatus, Placed, Run, RunFilter, RunState, StepRecord, Store},
@@ -58,6 +59,7 @@ pub struct ApiState {
     token: Token,
     local: LocalModels,
     cars: CarTokens,
+    progress: Progress,
     stopping: watch::Receiver<bool>,
 }
 
@@ -122,7 +124,8 @@ impl ApiState {
         // Without a sender it never changes.
         let (_, stopping) = watch::channel(false);
         let (local, cars) = (LocalModels::default(), CarTokens::default());
-        Self { store, token, local, cars, stopping }
+        let progress = Progress::default();
+        Self { store, token, local, cars, progress, stopping }
     }
 
     /// Ends what would go on for as long as a run does, when the service stops.
@@ -136,6 +139,13 @@ impl ApiState {
     #[must_use]
     pub fn with_local_models(mut self, local: LocalModels) -> Self {
         self.local = local;
+        self
+    }
+
+    /// Tells of these transfers, too.
+    #[must_use]
+    pub fn with_progress(mut self, progress: Progress) -> Self {
+        self.progress = progress;
         self
     }
 
@@ -270,7 +280,7 @@ async fn cancel(
 async fn events(State(api): Shared, Path(id): Path<String>) -> Result<Response, Refused> {
     // Before the answer begins: a run that is not known is a 404, not an empty stream.
     api.store.run(&id).await?;
-    Ok(super::events::stream(api.store.clone(), id, api.stopping.clone()))
+    Ok(super::events::stream(api.store.clone(), id, api.progress.clone(), api.stopping.clone()))
 }
 
 async fn places(State(api): Shared, Path(id): Path<String>) -> Result<Json<PlaceList>, Refused> {

@@ -1,7 +1,7 @@
 //! What happens to a run, as it happens: server-sent events (WHATWG HTML, 9.2).
 //!
 //! `step` carries a `StepRecord` whenever one began or ended, `run` the `Run` whenever its state
-//! changed; the stream ends with `end` once nothing more happens by itself. It is read from the
+//! changed, `progress` a `Transfer` while one is under way at this process; the stream ends with `end` once nothing more happens by itself. It is read from the
 //! journal, so any replica can tell it, and who comes late gets all of it.
 
 use std::{convert::Infallible, time::Duration};
@@ -15,7 +15,10 @@ use futures_util::stream;
 use serde::Serialize;
 use tokio::sync::watch;
 
-use super::store::{Run, RunState, StepRecord, Store, StoreError};
+use super::{
+    progress::{Progress, Transfer},
+    store::{Run, RunState, StepRecord, Store, StoreError},
+};
 
 /// How often the journal is looked at.
 const LOOK: Duration = Duration::from_millis(250);
@@ -30,6 +33,8 @@ struct Told {
     run: String,
     state: Option<RunState>,
     steps: Vec<StepRecord>,
+    progress: Progress,
+    transfer: Option<Transfer>,
     began: tokio::time::Instant,
     spoke: tokio::time::Instant,
     stopping: watch::Receiver<bool>,
@@ -37,13 +42,20 @@ struct Told {
 }
 
 /// The answer.
-pub(super) fn stream(store: Store, run: String, stopping: watch::Receiver<bool>) -> Response {
+pub(super) fn stream(
+    store: Store,
+    run: String,
+    progress: Progress,
+    stopping: watch::Receiver<bool>,
+) -> Response {
     let now = tokio::time::Instant::now();
     let told = Told {
         store,
         run,
         state: None,
         steps: Vec::new(),
+        progress,
+        transfer: None,
         began: now,
         spoke: now,
         stopping,
@@ -91,6 +103,11 @@ impl Told {
             }
         }
         self.steps = steps;
+        let transfer = self.progress.of(&self.run);
+        if transfer.is_some() && transfer != self.transfer {
+            text.push_str(&event("progress", &transfer));
+        }
+        self.transfer = transfer;
         if self.state != Some(run.state) {
             self.state = Some(run.state);
             text.push_str(&event("run", &run));

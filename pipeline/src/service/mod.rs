@@ -14,7 +14,7 @@
 //! - in: [`webhook`] (with `request`), [`event`], [`route`], [`secret`], [`listen`]
 //! - kept: [`store`]
 //! - done: [`executor`]
-//! - told: [`api`] (with [`local`], `events`, `metrics`), [`client`], [`render`], [`reply`]
+//! - told: [`api`] (with [`local`], `cars`, `events`, [`progress`], `metrics`), [`client`], [`render`], [`reply`]
 //! - for a plain git server: [`hook`]; for GitHub: `looking` (at tags), `reporting`
 //! - others are told of changes: `follow`, with `reporting`, `telling` (chats, webhooks, MQTT) and
 //!   `advancing` (releases through environments)
@@ -34,6 +34,7 @@ pub mod listen;
 pub mod local;
 mod looking;
 mod metrics;
+pub mod progress;
 pub mod render;
 pub mod reply;
 mod reporting;
@@ -55,6 +56,7 @@ pub use executor::{Executor, ExecutorConfig, holder};
 pub use follow::follow;
 pub use local::{LocalModels, ReleaseRequest};
 pub use looking::Watch;
+pub use progress::Progress;
 pub use reporting::Reporting;
 pub use route::{Route, Routes};
 pub use secret::{Secrets, Token};

@@ -3,6 +3,7 @@
 //! Every step is idempotent: blobs and manifests are named by their digests, statements are
 //! sealed once and kept in the run's directory, the tag is written last.
 
+mod counted;
 mod gates;
 mod kept;
 mod make;
@@ -32,6 +33,7 @@ use crate::{
     github::Link,
     lane::{Job, Lane, Outputs, Step, StepError, StepFuture},
     push::Pusher,
+    service::Progress,
     sign::Signer,
 };
 
@@ -112,6 +114,8 @@ pub struct LocalLane {
     pub keeper: Keeper,
     /// GitHub, where sources are on it.
     pub github: Option<Arc<Link>>,
+    /// Where transfers are told of.
+    pub progress: Progress,
 }
 
 impl Lane for LocalLane {

@@ -1,5 +1,7 @@
 //! Push, check, promote: what the registry and the GitOps repository get, and when.
 
+use std::sync::Arc;
+
 use pitlane_fetch::FetchError;
 use pitlane_gitops::{Candidate, Known, PlainGit, Promoted, Promoter};
 use pitlane_release::{
@@ -10,7 +12,7 @@ use pitlane_release::{
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::{Context, failed, now};
+use super::{Context, counted::Counted, failed, now};
 use crate::{
     assemble::Assembled,
     lane::{Step, StepError},
@@ -32,7 +34,16 @@ impl Context<'_> {
         let mut seen = std::collections::BTreeSet::new();
         let blobs = assembled.images.values().flat_map(|i| i.layers.iter().chain([&i.config]));
         let new = blobs.filter(|blob| seen.insert(blob.descriptor.digest));
-        futures_util::future::try_join_all(new.map(|blob| pusher.blob(blob))).await?;
+        let new: Vec<_> = new.collect();
+        let total = new.iter().map(|blob| blob.descriptor.size).sum();
+        let telling = Arc::new(self.lane.progress.begin(&self.job.run, Step::Push, total));
+        let sent = new.into_iter().map(|blob| async {
+            let counted = Counted::new(blob, Arc::clone(&telling));
+            pusher.content(&counted).await?;
+            counted.arrived();
+            anyhow::Ok(())
+        });
+        futures_util::future::try_join_all(sent).await?;
         let manifests = assembled
             .images
             .values()
