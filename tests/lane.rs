@@ -14,6 +14,8 @@ mod architecture;
 #[cfg(test)]
 mod arm64;
 #[cfg(test)]
+mod burst;
+#[cfg(test)]
 mod common;
 #[cfg(test)]
 mod demo;
