@@ -20,6 +20,8 @@ mod common;
 #[cfg(test)]
 mod demo;
 #[cfg(test)]
+mod hostile;
+#[cfg(test)]
 mod keyless;
 #[cfg(test)]
 mod keyless_lane;
