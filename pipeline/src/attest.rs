@@ -22,7 +22,7 @@ use pitlane_release::{
     },
 };
 use serde::Serialize;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::{
     assemble::Assembled,
@@ -183,6 +183,11 @@ impl Facts<'_> {
     /// What was found in the model, and its card.
     pub fn model(&self, card: ModelCard, facts: ModelFacts) -> Statement<AttestedModel> {
         Statement::new(MODEL, self.subjects(), AttestedModel { facts, card })
+    }
+
+    /// What a gate said of the commit's files, about the images that were made of them.
+    pub fn gate(&self, predicate_type: &str, predicate: Value) -> Statement<Value> {
+        Statement::new(predicate_type, self.subjects(), predicate)
     }
 
     /// The answers that cars have to reproduce.

@@ -4,6 +4,8 @@
 //! repository of the run's own, and the two files that are needed are read as blobs. So there
 //! are no links, submodules, filters or hooks to be afraid of.
 
+mod tree;
+
 use std::{
     path::{Path, PathBuf},
     time::Duration,
@@ -11,9 +13,12 @@ use std::{
 
 use anyhow::{Context as _, bail};
 use pitlane_fetch::git::{self, run};
+use pitlane_github::GitEnv;
 use pitlane_release::{Commit, ReleaseTag};
 use serde::{Deserialize, Serialize};
 use tokio::process::Command;
+
+pub use tree::{Tree, tree};
 
 use crate::{assemble::image::EPOCH, lane::LocalModel};
 
@@ -45,7 +50,8 @@ async fn text(command: Command) -> anyhow::Result<String> {
     Ok(String::from_utf8(bytes)?.trim_end().to_owned())
 }
 
-/// Fetches a tag and takes the model and its card out of the commit it names.
+/// Fetches a tag and takes the model and its card out of the commit it names. `login` is for
+/// repositories that are not everybody's.
 pub async fn checkout(
     url: &str,
     tag: &ReleaseTag,
@@ -53,8 +59,9 @@ pub async fn checkout(
     card: &Path,
     max_model: u64,
     dir: &Path,
+    login: Option<&GitEnv>,
 ) -> anyhow::Result<Checkout> {
-    let (bare, head) = fetch(url, tag, dir).await?;
+    let (bare, head) = fetch(url, tag, dir, login).await?;
     let target = dir.join("model.onnx");
     blob(url, &bare, &head.commit, model, max_model, &target).await?;
     let card_file = dir.join("card.yaml");
@@ -103,7 +110,7 @@ pub async fn at_commit(
     // Servers may refuse to hand out what no reference names; then the tag must still name it.
     let (bare, head) = match fetch_object(url, commit, dir).await {
         Ok(found) => found,
-        Err(_) => fetch(url, wanted.tag, dir).await?,
+        Err(_) => fetch(url, wanted.tag, dir, None).await?,
     };
     if head.commit != *commit {
         let tag = wanted.tag;
@@ -153,7 +160,7 @@ pub async fn local(
         let committed_at = EPOCH.to_owned();
         Head { commit: commit.parse()?, tag_object: None, committed_at }
     } else {
-        let (bare, head) = fetch(url, tag, dir).await?;
+        let (bare, head) = fetch(url, tag, dir, None).await?;
         if files.card.is_none() {
             blob(url, &bare, &head.commit, card, CARD_LIMIT, &card_file).await?;
         }
@@ -194,9 +201,14 @@ struct Head {
 }
 
 /// Fetches a tag into a bare repository in `dir`.
-async fn fetch(url: &str, tag: &ReleaseTag, dir: &Path) -> anyhow::Result<(PathBuf, Head)> {
+async fn fetch(
+    url: &str,
+    tag: &ReleaseTag,
+    dir: &Path,
+    login: Option<&GitEnv>,
+) -> anyhow::Result<(PathBuf, Head)> {
     let reference = format!("refs/tags/{tag}");
-    let bare = fetch_into(url, &format!("+{reference}:{reference}"), dir)
+    let bare = fetch_into(url, &format!("+{reference}:{reference}"), dir, login)
         .await
         .with_context(|| format!("fetching tag {tag} from {url}"))?;
     let head = head(url, &bare, &reference).await?;
@@ -205,13 +217,18 @@ async fn fetch(url: &str, tag: &ReleaseTag, dir: &Path) -> anyhow::Result<(PathB
 
 /// Fetches a commit by its name.
 async fn fetch_object(url: &str, commit: &Commit, dir: &Path) -> anyhow::Result<(PathBuf, Head)> {
-    let bare = fetch_into(url, commit.as_str(), dir).await?;
+    let bare = fetch_into(url, commit.as_str(), dir, None).await?;
     let head = head(url, &bare, commit.as_str()).await?;
     Ok((bare, head))
 }
 
 /// Fetches one thing, without its history, into a new bare repository.
-async fn fetch_into(url: &str, spec: &str, dir: &Path) -> anyhow::Result<PathBuf> {
+async fn fetch_into(
+    url: &str,
+    spec: &str,
+    dir: &Path,
+    login: Option<&GitEnv>,
+) -> anyhow::Result<PathBuf> {
     let bare = dir.join("source.git");
     if bare.exists() {
         std::fs::remove_dir_all(&bare)?;
@@ -223,8 +240,9 @@ async fn fetch_into(url: &str, spec: &str, dir: &Path) -> anyhow::Result<PathBuf
         command
     };
     run(git(&["init", "--quiet", "--bare", "."]), QUICK_TIMEOUT).await?;
-    run(git(&["fetch", "--quiet", "--depth=1", "--no-tags", "--", url, spec]), FETCH_TIMEOUT)
-        .await?;
+    let mut fetch = git(&["fetch", "--quiet", "--depth=1", "--no-tags", "--", url, spec]);
+    fetch.envs(login.into_iter().flat_map(GitEnv::pairs));
+    run(fetch, FETCH_TIMEOUT).await?;
     Ok(bare)
 }
 

@@ -9,6 +9,7 @@ use std::{
 };
 
 use anyhow::{Context as _, bail};
+use pitlane_gates::Gates;
 pub use pitlane_gitops::Promote;
 use pitlane_release::{CarKind, Digest, Platform, RepoName, Repository, yaml};
 use schemars::JsonSchema;
@@ -70,6 +71,9 @@ pub struct Spec {
     pub base: Base,
     /// Platform → the runtime's binary.
     pub runtime: BTreeMap<Platform, PathBuf>,
+    /// Programs that look at the commit's files, and may stop the release.
+    #[serde(default)]
+    pub gates: Gates,
     /// What a candidate must do in the twin; nothing is proven when absent.
     #[serde(default)]
     pub prove: Option<prove::Scenario>,
@@ -117,6 +121,9 @@ pub struct Source {
     /// Whether a new tag takes the place of those that still wait. Off: every tag is released.
     #[serde(default)]
     pub supersede: bool,
+    /// Whether GitHub must have verified the signature of the tag; needs the service's `github:`.
+    #[serde(default)]
+    pub signed_tags: bool,
 }
 
 fn all_tags() -> String {
@@ -252,6 +259,8 @@ pub enum Attest {
     Model,
     /// The candidate's answers to fixed frames, which cars reproduce; answered in the step `prove`.
     Golden,
+    /// What gates said, and their reports.
+    Gates,
 }
 
 impl Attest {
@@ -263,6 +272,7 @@ impl Attest {
             Self::ModelSignature,
             Self::Model,
             Self::Golden,
+            Self::Gates,
         ]
     }
 }
@@ -336,6 +346,8 @@ impl Pipeline {
         }
         pitlane_fetch::git::check_url(&spec.source.url)
             .map_err(|why| anyhow::anyhow!("field `spec.source.url`: {why}"))?;
+        spec.gates.check().map_err(|why| anyhow::anyhow!("{why}"))?;
+        spec.gates.rebase(dir);
         if let Some(scenario) = &spec.prove {
             scenario.check().context("field `spec.prove`")?;
         }

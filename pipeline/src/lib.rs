@@ -3,7 +3,7 @@
 //! # Modules
 //! - what to make: [`config`] (the pipeline file)
 //! - the lane: [`lane`] (steps and their order), [`steps`] (what each does)
-//! - making: [`checkout`], [`model`], [`assemble`], [`prove`], [`push`], [`attest`], [`sign`];
+//! - making: [`checkout`] (with [`github`]), [`model`], [`assemble`], [`prove`], [`push`], [`attest`], [`sign`];
 //!   promotion is the crate `pitlane-gitops`
 //! - evidence beyond laps: [`sbom`], [`model_signing`]; afterwards: [`claim`],
 //!   [`reproduce`]
@@ -16,6 +16,7 @@ pub mod checkout;
 pub mod claim;
 pub mod cli;
 pub mod config;
+pub mod github;
 pub mod model;
 pub mod model_signing;
 pub mod prove;

@@ -23,7 +23,7 @@ pub const CYCLONEDX_VEX: &str = "https://cyclonedx.org/vex";
 /// SARIF as in-toto's witness attests it; in-toto has vetted no type of its own.
 pub const SARIF: &str = "https://witness.dev/attestations/sarif/v0.1";
 /// Largest report that goes into an attestation (bytes); of larger ones the digest does.
-pub const MAX_EMBEDDED: usize = 4 << 20;
+pub const MAX_EMBEDDED: usize = 2 << 20;
 /// Most names of a list of tests.
 const MAX_NAMES: usize = 1000;
 

@@ -97,6 +97,11 @@ impl ApiAddress {
         own.replacen("://api.", "://", 1)
     }
 
+    /// Whether a clone URL is of this GitHub.
+    pub fn is_of(&self, url: &str) -> bool {
+        self.check_clone(url).is_ok()
+    }
+
     /// The origin of a clone URL, if it is this GitHub's.
     pub(crate) fn check_clone(&self, url: &str) -> Result<String, String> {
         let want = self.clone_origin();

@@ -13,6 +13,8 @@ pub enum Step {
     Checkout,
     /// Parse and bound the model against the contract.
     Model,
+    /// Let the operator's gates look at the commit's files.
+    Gates,
     /// Put base, runtime and model together as OCI images.
     Assemble,
     /// Drive the candidate in the twin, in a locked-down process.
@@ -31,9 +33,10 @@ pub enum Step {
 
 impl Step {
     /// All steps in order.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Checkout,
         Self::Model,
+        Self::Gates,
         Self::Assemble,
         Self::Prove,
         Self::Push,
@@ -48,6 +51,7 @@ impl Step {
         match self {
             Self::Checkout => "checkout",
             Self::Model => "model",
+            Self::Gates => "gates",
             Self::Assemble => "assemble",
             Self::Prove => "prove",
             Self::Push => "push",

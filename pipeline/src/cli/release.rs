@@ -185,6 +185,7 @@ pub(super) async fn run(args: Args) -> anyhow::Result<()> {
         cache,
         tools: Tools::find()?,
         keeper: Keeper::Files,
+        github: None,
     };
     let last = if args.dry_run { Step::Prove } else { Step::Promote };
     let report = drive(&lane, &job, last).await?;

@@ -11,6 +11,7 @@ use std::{
 
 use anyhow::{Context as _, bail};
 use clap::Subcommand;
+use pitlane_notify::Notify;
 use pitlane_release::{key::PublicKey, yaml};
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -23,10 +24,12 @@ use zeroize::Zeroizing;
 
 use crate::{
     config::{self, Pipeline},
+    github::{Github, Link},
     registry::{self, Registry, RegistryConfig},
     service::{
-        ApiState, Executor, ExecutorConfig, Intake, LocalModels, Route, Routes, Secrets, Store,
-        Token, listen, secret::create_random, store::PostgresUrl,
+        Advancing, ApiState, CarTokens, Executor, ExecutorConfig, Intake, LocalModels, Reporting,
+        Route, Routes, Secrets, Store, Telling, Token, Watch, follow, holder, listen,
+        secret::create_random, store::PostgresUrl,
     },
     sign::{Algorithm, Signer},
     steps::{Keeper, LocalLane, Ready, Tools, highest_counter},
@@ -112,6 +115,16 @@ pub struct ServiceFile {
     /// system's when absent.
     #[serde(default)]
     database_root: Option<PathBuf>,
+    /// GitHub's API, for what webhooks do not tell and for private sources.
+    #[serde(default)]
+    github: Option<Github>,
+    /// Who is told what: chats, webhooks, MQTT brokers.
+    #[serde(default)]
+    notify: Option<Notify>,
+    /// A file of cars that may tell how releases stand on them; lines of
+    /// `PIPELINE ENVIRONMENT CAR sha256:DIGEST`, of the car's token.
+    #[serde(default)]
+    car_tokens: Option<PathBuf>,
     /// Runs (of different pipelines) at once.
     #[serde(default = "default_concurrent")]
     concurrent: usize,
@@ -174,6 +187,9 @@ impl ServiceFile {
                 database: None,
                 database_file: None,
                 database_root: None,
+                github: None,
+                notify: None,
+                car_tokens: None,
                 concurrent: default_concurrent(),
             });
         };
@@ -184,7 +200,10 @@ impl ServiceFile {
         let dir = std::path::absolute(file)?;
         let dir = dir.parent().unwrap_or(Path::new("/"));
         parsed.state = dir.join(&parsed.state);
+        parsed.github.iter_mut().for_each(|github| github.rebase(dir));
+        parsed.notify.iter_mut().for_each(|notify| notify.rebase(dir));
         let named = parsed.database_file.iter_mut().chain(&mut parsed.database_root);
+        let named = named.chain(&mut parsed.car_tokens);
         let paths =
             parsed.pipelines.iter_mut().chain(&mut parsed.webhook_secret_files).chain(named);
         paths.for_each(|path| *path = dir.join(&*path));
@@ -280,7 +299,40 @@ pub(super) async fn run(args: Args) -> anyhow::Result<()> {
 
     let local = if file.local_models { LocalModels::of(&routes) } else { LocalModels::default() };
     let store = store(&file).await?;
-    let intake = Intake::new(store.clone(), Routes::new(routes)?, secrets);
+    let routes = Routes::new(routes)?;
+    let sources = pipelines.values().map(|ready| &ready.pipeline.spec.source);
+    let link = file.github.as_ref().map(|github| Link::open(github, sources)).transpose()?;
+    let link = link.map(Arc::new);
+    for ready in pipelines.values() {
+        let source = &ready.pipeline.spec.source;
+        if source.signed_tags && !link.as_ref().is_some_and(|link| link.has(&source.repository)) {
+            bail!(
+                "pipeline {}: `source.signedTags` needs `github:` in the service's configuration, \
+                 and a source on it",
+                ready.pipeline.name
+            );
+        }
+    }
+    let mut told = tokio::task::JoinSet::new();
+    if let Some(link) = &link {
+        let watch = Watch::new(Arc::clone(link), store.clone(), routes.clone(), holder());
+        told.spawn(watch.run(stopping.clone()));
+        if link.report().any() {
+            let reporting = Reporting::new(store.clone(), Arc::clone(link), pipelines.clone());
+            told.spawn(follow(store.clone(), holder(), reporting, stopping.clone()));
+        }
+    }
+    if let Some(notify) = &file.notify {
+        let telling = Telling::new(store.clone(), notify.clone())?;
+        told.spawn(follow(store.clone(), holder(), telling, stopping.clone()));
+    }
+    let promotes = |ready: &Arc<Ready>| ready.pipeline.spec.promote.is_some();
+    if pipelines.values().any(promotes) {
+        let dir = state.join("promote");
+        let advancing = Advancing::new(store.clone(), pipelines.clone(), dir);
+        told.spawn(follow(store.clone(), holder(), advancing, stopping.clone()));
+    }
+    let intake = Intake::new(store.clone(), routes, secrets);
     let webhook = bind(file.listen.webhook, "webhook").await?;
     let api = bind(file.listen.api, "api").await?;
     let listening = serde_json::json!({
@@ -290,7 +342,8 @@ pub(super) async fn run(args: Args) -> anyhow::Result<()> {
     });
     servers.spawn(listen::serve(webhook, intake.router(), stopping.clone()));
     let api_state = ApiState::new(store.clone(), token).with_local_models(local);
-    let api_state = api_state.until(stopping.clone());
+    let cars = file.car_tokens.as_deref().map(CarTokens::read).transpose()?.unwrap_or_default();
+    let api_state = api_state.with_cars(cars).until(stopping.clone());
     servers.spawn(listen::serve(api, api_state.router(), stopping.clone()));
     for ready in pipelines.values() {
         raise_counter(&store, ready).await;
@@ -310,6 +363,7 @@ pub(super) async fn run(args: Args) -> anyhow::Result<()> {
         cache: state.join("cache"),
         tools: Tools::find()?,
         keeper: Keeper::Store(store.clone()),
+        github: link,
     };
     let config = ExecutorConfig { concurrent: file.concurrent, ..ExecutorConfig::default() };
     let executor = Executor::start(store, Arc::new(lane), config).await?;
@@ -328,6 +382,7 @@ pub(super) async fn run(args: Args) -> anyhow::Result<()> {
     executor.drain(DRAIN).await;
     stop.send_replace(true);
     while servers.join_next().await.is_some() {}
+    while told.join_next().await.is_some() {}
     Ok(())
 }
 

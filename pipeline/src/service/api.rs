@@ -12,6 +12,10 @@
 //! | `POST /runs/{id}/cancel` | 202 `Run` |
 //! | `POST /rollback` `{"repository","tag"}` | 202 `Run` |
 //! | `POST /releases` `{"pipeline","tag","model","card"?,"commit"?}` | 202 `Run`: [`super::local`] |
+//! | `POST /runs/{id}/approve` `{"environment","by"}` | 202 `Approved` |
+//! | `GET /runs/{id}/places` | `{"places":[Placed]}`: how it stands in each environment |
+//! | `GET /cars` | `{"cars":[Car]}` |
+//! | `POST /cars/status` `CarStatus`, with a car's token | 204 |
 //! | `GET /metrics` | Prometheus' text format |
 //! | `GET /healthz` | `{"status":"ok"}` |
 
@@ -23,20 +27,23 @@ use axum::{
         DefaultBodyLimit, FromRequestParts, Path, Query, State,
         rejection::{JsonRejection, QueryRejection},
     },
-    http::{StatusCode, header, request::Parts},
+    http::{HeaderMap, StatusCode, header, request::Parts},
     response::{IntoResponse as _, Response},
     routing::{get, post},
 };
+use pitlane_release::CarKind;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use tokio::sync::watch;
 
 use super::{
+    cars::CarTokens,
     local::{LocalModels, ReleaseRequest},
     reply::Refused,
     secret::Token,
-    store::{Alert, Run, RunFilter, StepRecord, Store},
+    store::{Alert, Approved, Car, CarStatus, Placed, Run, RunFilter, RunState, StepRecord, Store},
 };
+use crate::lane::Step;
 
 /// Requests carry a repository and a tag.
 const MAX_BODY: usize = 16 * 1024;
@@ -50,6 +57,7 @@ pub struct ApiState {
     store: Store,
     token: Token,
     local: LocalModels,
+    cars: CarTokens,
     stopping: watch::Receiver<bool>,
 }
 
@@ -84,12 +92,37 @@ pub struct RollbackRequest {
     pub tag: String,
 }
 
+/// Body of `GET /runs/{id}/places`.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct PlaceList {
+    /// In the order in which the release came to them.
+    pub places: Vec<Placed>,
+}
+
+/// Body of `GET /cars`.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct CarList {
+    /// By pipeline, environment and name.
+    pub cars: Vec<Car>,
+}
+
+/// Body of `POST /runs/{id}/approve`.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ApproveRequest {
+    /// The environment that the release may go to.
+    pub environment: String,
+    /// Who says so, for people.
+    pub by: String,
+}
+
 impl ApiState {
     /// An API over a store; `token` is what changes must carry.
     pub fn new(store: Store, token: Token) -> Self {
         // Without a sender it never changes.
         let (_, stopping) = watch::channel(false);
-        Self { store, token, local: LocalModels::default(), stopping }
+        let (local, cars) = (LocalModels::default(), CarTokens::default());
+        Self { store, token, local, cars, stopping }
     }
 
     /// Ends what would go on for as long as a run does, when the service stops.
@@ -106,6 +139,13 @@ impl ApiState {
         self
     }
 
+    /// Believes these cars.
+    #[must_use]
+    pub fn with_cars(mut self, cars: CarTokens) -> Self {
+        self.cars = cars;
+        self
+    }
+
     /// The routes, for a loopback listener.
     pub fn router(self) -> Router {
         Router::new()
@@ -115,6 +155,10 @@ impl ApiState {
             .route("/runs/{id}/events", get(events))
             .route("/runs/{id}/retry", post(retry))
             .route("/runs/{id}/cancel", post(cancel))
+            .route("/runs/{id}/approve", post(approve))
+            .route("/runs/{id}/places", get(places))
+            .route("/cars", get(cars))
+            .route("/cars/status", post(car_status))
             .route("/rollback", post(rollback))
             .route("/releases", post(release))
             .route("/alerts", get(alerts))
@@ -150,7 +194,7 @@ impl FromRequestParts<Arc<ApiState>> for Operator {
 }
 
 async fn not_found() -> Refused {
-    let hint = "the API has /runs, /releases, /rollback, /alerts, /metrics and /healthz";
+    let hint = "the API has /runs, /releases, /rollback, /cars, /alerts, /metrics and /healthz";
     Refused::new(StatusCode::NOT_FOUND, "path", "nothing is here", hint)
 }
 
@@ -227,6 +271,77 @@ async fn events(State(api): Shared, Path(id): Path<String>) -> Result<Response, 
     // Before the answer begins: a run that is not known is a 404, not an empty stream.
     api.store.run(&id).await?;
     Ok(super::events::stream(api.store.clone(), id, api.stopping.clone()))
+}
+
+async fn places(State(api): Shared, Path(id): Path<String>) -> Result<Json<PlaceList>, Refused> {
+    api.store.run(&id).await?;
+    Ok(Json(PlaceList { places: api.store.places(&id).await? }))
+}
+
+async fn cars(State(api): Shared) -> Result<Json<CarList>, Refused> {
+    Ok(Json(CarList { cars: api.store.cars(None).await? }))
+}
+
+async fn approve(
+    State(api): Shared,
+    _: Operator,
+    Path(id): Path<String>,
+    request: Result<Json<ApproveRequest>, JsonRejection>,
+) -> Result<(StatusCode, Json<Approved>), Refused> {
+    let hint = "send {\"environment\": \"street\", \"by\": \"ada\"} as application/json";
+    let Json(ApproveRequest { environment, by }) =
+        request.map_err(|error| Refused::new(error.status(), "body", error.body_text(), hint))?;
+    let bad = |code, why: String| Refused::new(StatusCode::BAD_REQUEST, code, why, hint);
+    let environment = environment.parse::<CarKind>();
+    let environment = environment.map_err(|error| bad("environment", error.to_string()))?;
+    if by.trim().is_empty() || by.chars().count() > 200 || by.chars().any(char::is_control) {
+        return Err(bad("by", "`by` must say who approves it, in at most 200 characters".into()));
+    }
+    let run = api.store.run(&id).await?;
+    let steps = api.store.steps(&id).await?;
+    let image = steps.iter().rev().find(|s| s.step == Step::Check).and_then(|s| s.output.as_ref());
+    let image = image.and_then(|output| output["image"].as_str()).unwrap_or_default();
+    let digest = image.rsplit_once('@').map(|(_, digest)| digest.to_owned());
+    let (RunState::Done, Some(digest)) = (run.state, digest) else {
+        let why =
+            format!("run {id} is {}, and only what was released can be approved", run.state.name());
+        return Err(Refused::new(StatusCode::CONFLICT, "not-released", why, "wait for its end"));
+    };
+    let approved = Approved {
+        pipeline: run.pipeline,
+        environment: environment.to_string(),
+        counter: run.counter,
+        digest,
+        by,
+        time: super::store::now_ms(),
+    };
+    api.store.approve(approved.clone()).await?;
+    tracing::info!(run.id = %id, environment = %approved.environment, by = %approved.by, "approved");
+    Ok((StatusCode::ACCEPTED, Json(approved)))
+}
+
+async fn car_status(
+    State(api): Shared,
+    headers: HeaderMap,
+    request: Result<Json<CarStatus>, JsonRejection>,
+) -> Result<StatusCode, Refused> {
+    let value = headers.get(header::AUTHORIZATION).and_then(|v| v.to_str().ok());
+    let Some(car) = value.and_then(|value| api.cars.car(value)) else {
+        return Err(Refused::new(
+            StatusCode::UNAUTHORIZED,
+            "token",
+            "no car has this bearer token",
+            "`carTokens` of the service's configuration names the file of cars' tokens",
+        ));
+    };
+    let hint =
+        "send {\"state\", \"image\", \"counter\"?, \"code\"?, \"message\"?} as application/json";
+    let Json(status) =
+        request.map_err(|error| Refused::new(error.status(), "body", error.body_text(), hint))?;
+    let said = car.says(status);
+    let said = said.map_err(|why| Refused::new(StatusCode::BAD_REQUEST, "status", why, hint))?;
+    api.store.car_said(said).await?;
+    Ok(StatusCode::NO_CONTENT)
 }
 
 async fn rollback(

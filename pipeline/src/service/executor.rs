@@ -112,7 +112,7 @@ struct Worker {
 }
 
 /// This process, for people.
-fn holder() -> String {
+pub fn holder() -> String {
     let host = nix::unistd::gethostname().ok().and_then(|name| name.into_string().ok());
     format!("{}-{}", host.unwrap_or_default(), std::process::id())
 }

@@ -15,23 +15,31 @@
 //! - kept: [`store`]
 //! - done: [`executor`]
 //! - told: [`api`] (with [`local`], `events`, `metrics`), [`client`], [`render`], [`reply`]
-//! - for a plain git server: [`hook`]
+//! - for a plain git server: [`hook`]; for GitHub: `looking` (at tags), `reporting`
+//! - others are told of changes: `follow`, with `reporting`, `telling` (chats, webhooks, MQTT) and
+//!   `advancing` (releases through environments)
 //! - measured: [`bench`]
 
+mod advancing;
 pub mod api;
 pub mod bench;
+mod cars;
 pub mod client;
 pub mod event;
 mod events;
 pub mod executor;
+mod follow;
 pub mod hook;
 pub mod listen;
 pub mod local;
+mod looking;
 mod metrics;
 pub mod render;
 pub mod reply;
+mod reporting;
 mod request;
 pub mod secret;
+mod telling;
 pub mod webhook;
 
 #[cfg(test)]
@@ -39,11 +47,17 @@ mod tests;
 
 pub use pitlane_runs::{route, store};
 
+pub use advancing::Advancing;
 pub use api::ApiState;
+pub use cars::CarTokens;
 pub use client::Client;
-pub use executor::{Executor, ExecutorConfig};
+pub use executor::{Executor, ExecutorConfig, holder};
+pub use follow::follow;
 pub use local::{LocalModels, ReleaseRequest};
+pub use looking::Watch;
+pub use reporting::Reporting;
 pub use route::{Route, Routes};
 pub use secret::{Secrets, Token};
 pub use store::Store;
+pub use telling::Telling;
 pub use webhook::Intake;

@@ -28,7 +28,15 @@ impl Context<'_> {
                 let commit = self.job.commit.as_deref();
                 checkout::local(url, &tag, files, commit, &card, max, self.dir).await?
             }
-            None => checkout::checkout(url, &tag, path, &card, max, self.dir).await?,
+            None => {
+                let link = self.lane.github.as_deref();
+                let login = match link {
+                    Some(link) => link.login(&spec.source.repository, url).await?,
+                    None => None,
+                };
+                let login = login.as_ref();
+                checkout::checkout(url, &tag, path, &card, max, self.dir, login).await?
+            }
         };
         if let Some(announced) = &self.job.commit
             && announced != found.commit.as_str()
@@ -39,6 +47,20 @@ impl Context<'_> {
             );
             let hint = "somebody moved the tag; make a new tag, tags are for ever";
             return Err(StepError::new("tag-moved", why, hint).refusal().into());
+        }
+        let signed = spec.source.signed_tags;
+        match self.lane.github.as_deref().filter(|link| link.has(&spec.source.repository)) {
+            // A file's commit is on the operator's word, and may have no tag at all.
+            _ if self.job.local.is_some() && !signed => {}
+            Some(link) => {
+                link.vouches(&spec.source.repository, &tag, &found.commit, signed).await?;
+            }
+            None if signed => {
+                let why = "`source.signedTags` needs `github:` of the service, and a source on it";
+                let hint = "only GitHub's word on a signature is known; see docs/github.md";
+                return Err(StepError::new("tag-unsigned", why, hint).refusal().into());
+            }
+            None => {}
         }
         Ok(found)
     }

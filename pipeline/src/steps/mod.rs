@@ -3,6 +3,7 @@
 //! Every step is idempotent: blobs and manifests are named by their digests, statements are
 //! sealed once and kept in the run's directory, the tag is written last.
 
+mod gates;
 mod kept;
 mod make;
 mod policy_keys;
@@ -28,6 +29,7 @@ use serde_json::Value;
 
 use crate::{
     config::Pipeline,
+    github::Link,
     lane::{Job, Lane, Outputs, Step, StepError, StepFuture},
     push::Pusher,
     sign::Signer,
@@ -108,6 +110,8 @@ pub struct LocalLane {
     pub tools: Tools,
     /// Where documents that are made once are kept.
     pub keeper: Keeper,
+    /// GitHub, where sources are on it.
+    pub github: Option<Arc<Link>>,
 }
 
 impl Lane for LocalLane {
@@ -128,6 +132,7 @@ impl Lane for LocalLane {
                 match step {
                     Step::Checkout => json(context.checkout().await),
                     Step::Model => json(context.model().await),
+                    Step::Gates => return context.gates().await,
                     Step::Assemble => json(context.assemble().await),
                     Step::Prove => return context.prove().await,
                     Step::Push => json(context.push().await),
@@ -212,6 +217,7 @@ fn failed(step: Step, error: &anyhow::Error) -> StepError {
     let hint = match step {
         Step::Checkout => "check `spec.source` of the pipeline file, and that the tag is pushed",
         Step::Model => "mend the model or its card in the car repository and push a new tag",
+        Step::Gates => "check the pipeline's `gates:` (docs/gates.md)",
         Step::Assemble => "run `make base runtime`, or check `spec.base` and `spec.runtime`",
         Step::Prove => "look at the plot and the trace, retrain, and push a new tag",
         Step::Push => "check the registry, then `pitlane runs retry`",

@@ -14,7 +14,12 @@ use pitlane_release::{
 };
 use serde::{Deserialize, Serialize};
 
-use super::{Context, Sealed, make::proving_platform, now};
+use super::{
+    Context, Sealed,
+    gates::{Gated, Predicate},
+    make::proving_platform,
+    now,
+};
 use crate::{
     assemble::Assembled,
     attest::{self, Facts},
@@ -37,7 +42,7 @@ pub(super) struct Signed {
 
 /// A sealed statement and where it is attached.
 struct Evidence {
-    kind: &'static str,
+    kind: String,
     bundle: Vec<u8>,
     subjects: Vec<Descriptor>,
 }
@@ -64,13 +69,13 @@ impl Context<'_> {
         }
         let attached = by_subject.into_values().map(|(subject, all)| async move {
             for one in all {
-                self.attach(&one.bundle, one.kind, subject, &[]).await?;
+                self.attach(&one.bundle, &one.kind, subject, &[]).await?;
             }
             anyhow::Ok(())
         });
         try_join_all(attached).await?;
         let named = sealed.into_iter().map(|one| EvidenceRef {
-            predicate_type: one.kind.to_owned(),
+            predicate_type: one.kind.clone(),
             digest: Digest::of(&one.bundle),
             size: one.bundle.len() as u64,
         });
@@ -92,28 +97,44 @@ impl Context<'_> {
         if wanted.contains(&Attest::Provenance) {
             let seal = || signer.seal(&facts.provenance(started, finished));
             let bundle = self.once("provenance.json", signer, seal).await?;
-            sealed.push(Evidence { kind: PROVENANCE, bundle, subjects: platforms.clone() });
+            sealed.push(Evidence {
+                kind: PROVENANCE.to_owned(),
+                bundle,
+                subjects: platforms.clone(),
+            });
         }
         if let Some(proof) = proof.filter(|_| wanted.contains(&Attest::Laps)) {
             let platform = proving_platform()?;
             let signer = self.ready.lap_signer();
             let seal = || signer.seal(&facts.lap(proof, platform)?);
             let bundle = self.once("lap.json", signer, seal).await?;
-            sealed.push(Evidence { kind: LAP, bundle, subjects: platforms.clone() });
+            sealed.push(Evidence { kind: LAP.to_owned(), bundle, subjects: platforms.clone() });
         }
         if let Some(golden) = proof.and_then(|proof| proof.golden.as_ref())
             && wanted.contains(&Attest::Golden)
         {
             let bundle =
                 self.once("golden.json", signer, || signer.seal(&facts.golden(golden))).await?;
-            sealed.push(Evidence { kind: GOLDEN, bundle, subjects: platforms.clone() });
+            sealed.push(Evidence { kind: GOLDEN.to_owned(), bundle, subjects: platforms.clone() });
+        }
+        if wanted.contains(&Attest::Gates)
+            && let Some(gated) = self.output::<Option<Gated>>(Step::Gates)?
+        {
+            for name in gated.gates.iter().flat_map(|gate| &gate.documents) {
+                let missing = || anyhow::bail!("{name}: what a gate said was not kept");
+                let kept: Predicate = serde_json::from_slice(&self.keep(name, missing).await?)?;
+                let Predicate { predicate_type: kind, predicate } = kept;
+                let statement = facts.gate(&kind, predicate);
+                let bundle = self.once(name, signer, || signer.seal(&statement)).await?;
+                sealed.push(Evidence { kind, bundle, subjects: platforms.clone() });
+            }
         }
         let card = || ModelCard::parse(&facts.checkout.card);
         if wanted.contains(&Attest::Model) {
             let (card, model): (ModelCard, ModelFacts) = (card()?, self.output(Step::Model)?);
             let seal = || signer.seal(&facts.model(card.clone(), model.clone()));
             let bundle = self.once("model.json", signer, seal).await?;
-            sealed.push(Evidence { kind: MODEL, bundle, subjects: platforms.clone() });
+            sealed.push(Evidence { kind: MODEL.to_owned(), bundle, subjects: platforms.clone() });
         }
         if wanted.contains(&Attest::Sbom) {
             let (card, model): (ModelCard, ModelFacts) = (card()?, self.output(Step::Model)?);
@@ -122,7 +143,7 @@ impl Context<'_> {
                 let name = format!("sbom-{}.json", platform.architecture());
                 let bundle = self.once(&name, signer, seal).await?;
                 let subjects = vec![image.manifest.descriptor.clone()];
-                sealed.push(Evidence { kind: CYCLONEDX, bundle, subjects });
+                sealed.push(Evidence { kind: CYCLONEDX.to_owned(), bundle, subjects });
             }
         }
         if wanted.contains(&Attest::ModelSignature) {
@@ -136,7 +157,7 @@ impl Context<'_> {
             let bundle = self.once("model.sig", signer, seal).await?;
             // It speaks of the files, whatever image they are in.
             let subjects = vec![assembled.index.descriptor.clone()];
-            sealed.push(Evidence { kind: MODEL_SIGNATURE, bundle, subjects });
+            sealed.push(Evidence { kind: MODEL_SIGNATURE.to_owned(), bundle, subjects });
         }
         Ok(sealed)
     }

@@ -12,12 +12,17 @@
 mod counters;
 mod db;
 mod documents;
+mod duty;
+mod environments;
 mod figures;
+mod follow;
 mod inbox;
 mod journal;
+mod outbox;
 mod postgres;
 mod runs;
 mod sqlite;
+mod tags;
 mod takeover;
 mod types;
 mod writer;
@@ -31,11 +36,15 @@ use rusqlite::Connection;
 use tokio::sync::{Notify, watch};
 
 use db::Db;
+pub use environments::{Approved, Car, CarState, CarStatus, Placed};
 pub use figures::Figures;
+pub use follow::{Change, Changed};
 pub use inbox::{Decision, Delivery, Receipt};
 pub use journal::{Claim, Lease};
+pub use outbox::{Fact, Waiting};
 pub use postgres::PostgresUrl;
 pub use runs::LocalRelease;
+pub use tags::StoredTag;
 pub use types::{Alert, Run, RunFilter, RunState, StepOutcome, StepRecord};
 
 use crate::Told;
@@ -121,6 +130,8 @@ struct Inner {
     queued: Notify,
     /// Wakes who waits for the end of a run.
     ends: watch::Sender<()>,
+    /// Wakes who follows what changes.
+    written: watch::Sender<()>,
 }
 
 /// The connection for reads.
@@ -159,6 +170,7 @@ impl Store {
             shared,
             queued: Notify::new(),
             ends: watch::Sender::new(()),
+            written: watch::Sender::new(()),
         };
         Ok(Self { inner: Arc::new(inner) })
     }
@@ -174,7 +186,14 @@ impl Store {
         T: Send + 'static,
         F: FnOnce(&Db<'_>) -> Result<T, StoreError> + Send + 'static,
     {
-        self.inner.writer.write(work).await
+        let outcome = self.inner.writer.write(work).await;
+        self.inner.written.send_replace(());
+        outcome
+    }
+
+    /// Changes whenever this process wrote something.
+    pub fn written(&self) -> watch::Receiver<()> {
+        self.inner.written.subscribe()
     }
 
     /// One read of committed rows.

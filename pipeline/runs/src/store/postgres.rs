@@ -31,7 +31,7 @@ const LOCK: i64 = 0x0070_6974_6c61_6e65;
 const SESSION: &str = "SET lock_timeout = '10s'; SET statement_timeout = '20s';
     SET idle_in_transaction_session_timeout = '10s'; SET client_min_messages = warning";
 /// Each entry takes the schema from its index to the next version; entries are never edited.
-const MIGRATIONS: [&str; 1] = [FIRST];
+const MIGRATIONS: [&str; 2] = [FIRST, SECOND];
 
 /// The tables, as `SQLite` has them after its own migrations (`sqlite.rs`).
 const FIRST: &str = "
@@ -120,6 +120,94 @@ CREATE TABLE alerts (
   times BIGINT NOT NULL DEFAULT 1,
   UNIQUE (code, repository, tag, detail)
 );
+";
+
+/// As `FOURTH` of `sqlite.rs`.
+const SECOND: &str = "
+CREATE TABLE looks (
+  repository TEXT NOT NULL PRIMARY KEY,
+  first BIGINT NOT NULL
+);
+CREATE TABLE changes (
+  seq BIGINT GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+  kind TEXT NOT NULL,
+  id TEXT NOT NULL,
+  UNIQUE (kind, id)
+);
+CREATE FUNCTION run_changed() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+  DELETE FROM changes WHERE kind = 'run' AND id = NEW.id;
+  INSERT INTO changes (kind, id) VALUES ('run', NEW.id);
+  RETURN NULL;
+END $$;
+CREATE TRIGGER runs_made AFTER INSERT ON runs FOR EACH ROW EXECUTE FUNCTION run_changed();
+CREATE TRIGGER runs_changed AFTER UPDATE OF updated, state ON runs
+  FOR EACH ROW EXECUTE FUNCTION run_changed();
+CREATE FUNCTION alert_made() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+  INSERT INTO changes (kind, id) VALUES ('alert', CAST(NEW.seq AS TEXT));
+  RETURN NULL;
+END $$;
+CREATE TRIGGER alerts_made AFTER INSERT ON alerts FOR EACH ROW EXECUTE FUNCTION alert_made();
+CREATE TABLE followers (
+  name TEXT NOT NULL PRIMARY KEY,
+  seq BIGINT NOT NULL
+);
+CREATE TABLE told (
+  id TEXT NOT NULL PRIMARY KEY,
+  time BIGINT NOT NULL
+);
+CREATE TABLE outbox (
+  seq BIGINT GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+  channel TEXT NOT NULL,
+  id TEXT NOT NULL,
+  event TEXT NOT NULL,
+  attempts BIGINT NOT NULL DEFAULT 0,
+  first_try BIGINT,
+  due BIGINT,
+  UNIQUE (channel, id)
+);
+CREATE INDEX outbox_queue ON outbox (channel, seq);
+CREATE TABLE duties (
+  name TEXT NOT NULL PRIMARY KEY,
+  holder TEXT NOT NULL,
+  until BIGINT NOT NULL
+);
+CREATE TABLE approvals (
+  pipeline TEXT NOT NULL,
+  environment TEXT NOT NULL,
+  counter BIGINT NOT NULL,
+  digest TEXT NOT NULL,
+  approver TEXT NOT NULL,
+  time BIGINT NOT NULL,
+  PRIMARY KEY (pipeline, environment, counter)
+);
+CREATE TABLE cars (
+  pipeline TEXT NOT NULL,
+  car TEXT NOT NULL,
+  environment TEXT NOT NULL,
+  status TEXT NOT NULL,
+  time BIGINT NOT NULL,
+  PRIMARY KEY (pipeline, car)
+);
+CREATE TABLE confirmed (
+  pipeline TEXT NOT NULL,
+  environment TEXT NOT NULL,
+  digest TEXT NOT NULL,
+  car TEXT NOT NULL,
+  time BIGINT NOT NULL,
+  PRIMARY KEY (pipeline, environment, digest, car)
+);
+CREATE TABLE places (
+  pipeline TEXT NOT NULL,
+  environment TEXT NOT NULL,
+  counter BIGINT NOT NULL,
+  run TEXT NOT NULL,
+  progress TEXT NOT NULL,
+  time BIGINT NOT NULL,
+  PRIMARY KEY (pipeline, environment, counter)
+);
+CREATE INDEX places_of ON places (run);
 ";
 
 /// Where a server is, and how its certificate is checked. Holds a password: never printed.

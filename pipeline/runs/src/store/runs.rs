@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::{
     Alert, Db, Run, RunFilter, RunState, StepOutcome, StepRecord, Store, StoreError,
-    db::params,
+    db::{Row, params},
     inbox::NewRun,
     journal::set_state,
     now_ms,
@@ -256,21 +256,33 @@ impl Store {
                 "SELECT code, repository, tag, message, first_seen, last_seen, times FROM alerts
                  ORDER BY last_seen DESC, seq DESC LIMIT 200",
                 &[],
-                |row| {
-                    Ok(Alert {
-                        code: row.get(0)?,
-                        repository: row.get(1)?,
-                        tag: row.get(2)?,
-                        message: row.get(3)?,
-                        first_seen: row.get(4)?,
-                        last_seen: row.get(5)?,
-                        times: row.get::<i64>(6)?.unsigned_abs(),
-                    })
-                },
+                read_alert,
             )
         })
         .await
     }
+}
+
+/// One alert, if it still stands.
+pub(super) fn alert(db: &Db<'_>, seq: i64) -> Result<Option<Alert>, StoreError> {
+    db.first(
+        "SELECT code, repository, tag, message, first_seen, last_seen, times FROM alerts
+         WHERE seq = ?1",
+        params![seq],
+        read_alert,
+    )
+}
+
+fn read_alert(row: &Row<'_>) -> Result<Alert, StoreError> {
+    Ok(Alert {
+        code: row.get(0)?,
+        repository: row.get(1)?,
+        tag: row.get(2)?,
+        message: row.get(3)?,
+        first_seen: row.get(4)?,
+        last_seen: row.get(5)?,
+        times: row.get::<i64>(6)?.unsigned_abs(),
+    })
 }
 
 fn steps(db: &Db<'_>, id: &str) -> Result<Vec<StepRecord>, StoreError> {

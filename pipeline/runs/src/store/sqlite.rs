@@ -13,7 +13,7 @@ use super::{
 };
 
 /// Each entry takes the schema from its index to the next version; entries are never edited.
-const MIGRATIONS: [&str; 3] = [FIRST, SECOND, THIRD];
+const MIGRATIONS: [&str; 4] = [FIRST, SECOND, THIRD, FOURTH];
 
 /// `runs.fence` grows with every claim; a journal write must carry the current one.
 /// `deliveries.body` and `headers` are kept for the newest rows alone (see inbox).
@@ -146,6 +146,94 @@ CREATE TABLE documents (
   bytes BLOB NOT NULL,
   PRIMARY KEY (run, name)
 ) WITHOUT ROWID;
+";
+
+/// `looks`: when a repository's list of tags was first looked at. `changes`: runs and alerts in
+/// the order of their last change, for those that follow them ([`super::follow`]); triggers write
+/// it, so that no write can forget to. `followers`: how far each has come. `told`: facts that were
+/// put into the `outbox`, which has one row for each channel that still waits for one. `duties`:
+/// which process does what one alone should do. `approvals`, `cars`, `confirmed`: what people and
+/// cars said of releases, for environments. `places`: how each release stands in each of them.
+const FOURTH: &str = "
+CREATE TABLE looks (
+  repository TEXT NOT NULL PRIMARY KEY,
+  first INTEGER NOT NULL
+) WITHOUT ROWID;
+CREATE TABLE changes (
+  seq INTEGER PRIMARY KEY AUTOINCREMENT,
+  kind TEXT NOT NULL,
+  id TEXT NOT NULL,
+  UNIQUE (kind, id)
+);
+CREATE TRIGGER runs_made AFTER INSERT ON runs BEGIN
+  INSERT INTO changes (kind, id) VALUES ('run', NEW.id);
+END;
+CREATE TRIGGER runs_changed AFTER UPDATE OF updated, state ON runs BEGIN
+  DELETE FROM changes WHERE kind = 'run' AND id = NEW.id;
+  INSERT INTO changes (kind, id) VALUES ('run', NEW.id);
+END;
+CREATE TRIGGER alerts_made AFTER INSERT ON alerts BEGIN
+  INSERT INTO changes (kind, id) VALUES ('alert', CAST(NEW.seq AS TEXT));
+END;
+CREATE TABLE followers (
+  name TEXT NOT NULL PRIMARY KEY,
+  seq INTEGER NOT NULL
+) WITHOUT ROWID;
+CREATE TABLE told (
+  id TEXT NOT NULL PRIMARY KEY,
+  time INTEGER NOT NULL
+) WITHOUT ROWID;
+CREATE TABLE outbox (
+  seq INTEGER PRIMARY KEY AUTOINCREMENT,
+  channel TEXT NOT NULL,
+  id TEXT NOT NULL,
+  event TEXT NOT NULL,
+  attempts INTEGER NOT NULL DEFAULT 0,
+  first_try INTEGER,
+  due INTEGER,
+  UNIQUE (channel, id)
+);
+CREATE INDEX outbox_queue ON outbox (channel, seq);
+CREATE TABLE duties (
+  name TEXT NOT NULL PRIMARY KEY,
+  holder TEXT NOT NULL,
+  until INTEGER NOT NULL
+) WITHOUT ROWID;
+CREATE TABLE approvals (
+  pipeline TEXT NOT NULL,
+  environment TEXT NOT NULL,
+  counter INTEGER NOT NULL,
+  digest TEXT NOT NULL,
+  approver TEXT NOT NULL,
+  time INTEGER NOT NULL,
+  PRIMARY KEY (pipeline, environment, counter)
+) WITHOUT ROWID;
+CREATE TABLE cars (
+  pipeline TEXT NOT NULL,
+  car TEXT NOT NULL,
+  environment TEXT NOT NULL,
+  status TEXT NOT NULL,
+  time INTEGER NOT NULL,
+  PRIMARY KEY (pipeline, car)
+) WITHOUT ROWID;
+CREATE TABLE confirmed (
+  pipeline TEXT NOT NULL,
+  environment TEXT NOT NULL,
+  digest TEXT NOT NULL,
+  car TEXT NOT NULL,
+  time INTEGER NOT NULL,
+  PRIMARY KEY (pipeline, environment, digest, car)
+) WITHOUT ROWID;
+CREATE TABLE places (
+  pipeline TEXT NOT NULL,
+  environment TEXT NOT NULL,
+  counter INTEGER NOT NULL,
+  run TEXT NOT NULL,
+  progress TEXT NOT NULL,
+  time INTEGER NOT NULL,
+  PRIMARY KEY (pipeline, environment, counter)
+) WITHOUT ROWID;
+CREATE INDEX places_of ON places (run);
 ";
 
 /// A connection with its prepared statements.

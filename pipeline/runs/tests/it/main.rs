@@ -8,3 +8,4 @@ mod place;
 mod server;
 #[cfg(test)]
 mod store;
+mod telling;

@@ -7,6 +7,7 @@ use pitlane_release::Counter;
 use pitlane_runs::{
     Store,
     lane::{Step, StepError},
+    push::TagPush,
     route::Route,
     store::{Figures, Receipt, RunFilter, RunState, StoreError},
 };
@@ -37,6 +38,8 @@ macro_rules! both {
     };
 }
 
+pub(crate) use both;
+
 both! {
     counters_rise_per_source_and_kind,
     a_stale_executor_writes_nothing,
@@ -47,6 +50,7 @@ both! {
     a_document_is_kept_once,
     a_moved_tag_is_refused_with_one_alert,
     figures_count_everything,
+    tags_that_were_there_start_nothing,
 }
 
 fn refused<T: std::fmt::Debug>(outcome: Result<T, StoreError>, code: &str) {
@@ -290,6 +294,29 @@ async fn a_moved_tag_is_refused_with_one_alert(place: Place) {
     assert_eq!(again, Receipt::Accepted { run, repeat: true });
     let filter = RunFilter { repository: Some("OCTO/car".into()), ..RunFilter::default() };
     assert_eq!(store.runs(filter).await.unwrap().len(), 1);
+}
+
+async fn tags_that_were_there_start_nothing(place: Place) {
+    let store = place.open();
+    let car = route("octo/car", "car");
+    // A delivery may come before the first look.
+    queue(&store, &car, "v2").await;
+    assert_eq!(store.tags("octo/car").await.unwrap(), None);
+    let old = |tag: &str, n| TagPush {
+        repository: "octo/car".to_owned(),
+        tag: tag.to_owned(),
+        object: commit(n),
+        commit: Some(commit(n)),
+        forced: false,
+    };
+    store.first_look("octo/car", vec![old("v1", 7), old("v2", 9)]).await.unwrap();
+    let tags = store.tags("octo/car").await.unwrap().unwrap();
+    let found: Vec<_> = tags.iter().map(|one| (one.tag.as_str(), one.object.clone())).collect();
+    assert_eq!(found, [("v1", commit(7)), ("v2", commit(1))], "what was delivered stands");
+    assert_eq!(store.runs(RunFilter::default()).await.unwrap().len(), 1);
+    // A delivery of an old tag is one all the same: somebody asks for it.
+    let asked = store.deliver(delivery("again", &car, "v1", &commit(7))).await.unwrap();
+    assert!(matches!(asked, Receipt::Accepted { repeat: false, .. }), "{asked:?}");
 }
 
 async fn figures_count_everything(place: Place) {
