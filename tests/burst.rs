@@ -25,7 +25,7 @@ use serde_json::json;
 
 use crate::common::{repository, skip};
 use chance::Chance;
-use services::Services;
+use services::{SOURCE, Services};
 use storm::Storm;
 use verdict::Verdict;
 
@@ -33,6 +33,8 @@ use verdict::Verdict;
 const MOST_AT_ONCE: u64 = 10;
 /// How often the runs are looked at.
 const LOOK: Duration = Duration::from_millis(100);
+/// Longest that GitHub may be told of the last release after its end.
+const TOLD_WITHIN: Duration = Duration::from_mins(2);
 /// How often is said how far it is.
 const SAY: Duration = Duration::from_secs(5);
 /// A killed service is looked for in its next second.
@@ -105,9 +107,9 @@ impl Course {
             }
             if said.elapsed() > SAY {
                 said = Instant::now();
-                self.storm.mend(&self.services, &runs);
                 self.say(plan, released);
             }
+            self.storm.again();
             let pushed = self.storm.pushed.len();
             if pushed < plan.tags && pushed - released.min(pushed) < plan.backlog() {
                 let most = MOST_AT_ONCE.min((plan.tags - pushed) as u64);
@@ -157,7 +159,16 @@ fn go(plan: &Plan) -> Result<(Verdict, serde_json::Value), String> {
         course.storm.tell_all(&course.services);
         course.services.kill(0);
         course.services.begin(0);
+        // What GitHub is told comes after a release.
+        let told = || course.services.lab.releases(SOURCE).len() >= plan.tags;
+        let end = Instant::now() + TOLD_WITHIN;
+        while !told() && Instant::now() < end {
+            std::thread::sleep(LOOK);
+        }
     }
+    let (services, told) = (&course.services, &mut course.storm.told);
+    told.found = services.lines(&["tag found", "repeat=false"]);
+    told.asked_for = services.lines(&["asked for it again"]);
     eprintln!("burst: looking at runs, registry and GitOps repository …");
     let seen = seen::look(&course.services);
     let mut verdict = verdict::judge(&course.storm.names(), &seen);

@@ -7,7 +7,7 @@ use base64::{Engine as _, engine::general_purpose::STANDARD};
 use serde_json::Value;
 
 use super::{
-    services::Services,
+    services::{SOURCE, Services},
     verdict::{Promotion, Seen, SeenRun},
 };
 use crate::common::{http, json as parse, lane::Lane};
@@ -30,8 +30,10 @@ pub(super) fn look(services: &Services) -> Seen {
     let wanted = file.lines().find_map(|line| line.trim().strip_prefix("digest: "));
     let wanted = wanted.and_then(|rest| rest.split_whitespace().next());
     let commits = lane.git(&gitops, &["rev-list", "--count", "main"]).parse::<usize>().unwrap();
-    let promotions = promotions(lane);
-    Seen { runs, tags, promotions, commits: commits - 1, wanted: wanted.unwrap_or("").to_owned() }
+    let wanted = wanted.unwrap_or("").to_owned();
+    let notes = services.lab.releases(SOURCE);
+    let notes = notes.iter().map(|one| one["tag_name"].as_str().unwrap().to_owned()).collect();
+    Seen { runs, tags, promotions: promotions(lane), commits: commits - 1, wanted, notes }
 }
 
 fn seen_run(services: &Services, run: &Value) -> SeenRun {

@@ -14,6 +14,13 @@ use crate::common::{
     repository, swap, until, write_secret,
 };
 
+/// What the App of the service may do.
+const GRANTED: &str = "contents=write metadata=read repository_hooks=write";
+/// Requests of an hour: GitHub's own limit would end the burst before its time.
+const HOURLY: u64 = 1_000_000;
+/// Seconds between two looks at the tags; the shortest that there is.
+const POLL: u64 = 5;
+
 /// The car's repository.
 pub(super) const SOURCE: &str = "team/donkeycar";
 pub(super) const SECRET: &str = "the secret of all hooks of the burst";
@@ -32,7 +39,7 @@ pub(super) struct Services {
     pub(super) lab: Arc<Lab>,
     all: Vec<Service>,
     _registry: Option<Process>,
-    _server: Option<Server>,
+    server: Option<Server>,
 }
 
 fn at(port: &Port) -> String {
@@ -44,7 +51,10 @@ impl Services {
     pub(super) fn start(count: usize) -> Result<Self, String> {
         let lane = Lane::new(quick, lapless);
         let lab = Lab::start(&lane.path("lab")).map_err(|error| error.to_string())?;
-        lab.repository(SOURCE, false).unwrap();
+        lab.repository(SOURCE, true).unwrap();
+        lab.set_hourly(HOURLY);
+        let app = lab.app(GRANTED, &[SOURCE]).unwrap();
+        write_secret(&lane.path("app.pem"), &app.pem);
         let clone = lab.clone_url(SOURCE);
         let token = lane.path("push-token");
         write_secret(&token, "a-token-for-the-registry-of-the-burst");
@@ -65,15 +75,21 @@ impl Services {
             registry.arg(&token).arg("--root").arg(lane.path("registry"));
             Process::server(&mut registry, &lane.path("registry.log")).0
         });
-        let all = (1..=count).map(|number| {
-            let (webhook, api) = (port(), port());
+        let ports: Vec<(Port, Port)> = (0..count).map(|_| (port(), port())).collect();
+        // Lost deliveries of the first hook are asked for again; tags are looked at in any case.
+        let github = json!({
+            "address": lab.url(), "app": { "id": app.id, "keyFile": lane.path("app.pem") },
+            "pollSeconds": POLL, "redeliver": format!("http://{}/webhook", at(&ports[0].0)),
+            "report": { "checks": false, "statuses": false, "deployments": false },
+        });
+        let all = (1..).zip(ports).map(|(number, (webhook, api))| {
             let own = server.is_none().then(|| lane.registry.clone());
             let config = json!({
                 "apiVersion": "pitlane.dev/v1", "kind": "Service",
                 "state": lane.path(&format!("state-{number}")), "pipelines": [pipeline],
                 "listen": { "webhook": at(&webhook), "api": at(&api), "registry": own },
                 "webhookSecretFiles": [lane.path("hook-secret")],
-                "database": server.as_ref().map(Server::url),
+                "database": server.as_ref().map(Server::url), "github": github,
             });
             let file = lane.path(&format!("config/service-{number}.yaml"));
             fs::write(&file, config.to_string()).unwrap();
@@ -86,8 +102,12 @@ impl Services {
             let url = format!("http://{}/webhook", at(&one.webhook));
             lab.hook(SOURCE, &url, SECRET, form).unwrap();
         }
-        let mut services = Self { lane, lab: Arc::new(lab), all, _registry: registry, _server: server };
+        let mut services =
+            Self { lane, lab: Arc::new(lab), all, _registry: registry, server };
         (0..count).for_each(|number| services.begin(number));
+        // Tags that are there at the first look at a repository are old ones.
+        let looked = || (services.lines(&["first look"]) > 0).then_some(());
+        until(30, "the tags are looked at", looked);
         Ok(services)
     }
 
@@ -100,7 +120,7 @@ impl Services {
         let registry = self.lane.registry.clone();
         let one = &mut self.all[number];
         let mut own = vec![at(&one.webhook), at(&one.api)];
-        own.extend(self._server.is_none().then_some(registry));
+        own.extend(self.server.is_none().then_some(registry));
         // A program that a killed service was about to start has its sockets for another moment.
         let free = |host: &String| TcpListener::bind(host).is_ok();
         until(20, "the service's ports are free", || own.iter().all(free).then_some(()));
@@ -138,6 +158,13 @@ impl Services {
                 return all;
             }
         }
+    }
+
+    /// Lines of the logs that have all these words.
+    pub(super) fn lines(&self, words: &[&str]) -> usize {
+        let logs = self.all.iter().map(|one| fs::read_to_string(&one.log).unwrap_or_default());
+        let has = |line: &&str| words.iter().all(|word| line.contains(word));
+        logs.map(|log| log.lines().filter(has).count()).sum()
     }
 
     /// The logs stay where the report is.

@@ -46,6 +46,10 @@ pub(super) struct Told {
     reversed: usize,
     /// Bursts that came late.
     late: usize,
+    /// Tags that the service found by itself.
+    pub(super) found: usize,
+    /// Deliveries that it asked for again.
+    pub(super) asked_for: usize,
 }
 
 pub(super) struct Storm {
@@ -124,6 +128,13 @@ impl Storm {
         made
     }
 
+    /// Sends what was asked for again.
+    pub(super) fn again(&mut self) {
+        if !self.lab.lined_up().is_empty() {
+            self.deliver();
+        }
+    }
+
     /// Sends what is lined up, beside all that is on its way already.
     fn deliver(&mut self) {
         let count = self.lab.lined_up().len();
@@ -173,13 +184,6 @@ impl Storm {
         for tag in self.pushed.iter().rev() {
             let answer = self.tell(services, tag, "again");
             assert_eq!((answer.status, &answer.json()["repeat"]), (202, &Value::Bool(true)));
-        }
-    }
-
-    /// Tells of tags that no delivery told of. // TODO: goes when the service looks at GitHub's tags.
-    pub(super) fn mend(&self, services: &Services, runs: &[Value]) {
-        for tag in self.pushed.iter().filter(|tag| !runs.iter().any(|run| run["tag"] == tag.name.as_str())) {
-            self.tell(services, tag, "mended");
         }
     }
 

@@ -43,6 +43,8 @@ pub(super) struct Seen {
     pub(super) commits: usize,
     /// The digest that the GitOps file wants.
     pub(super) wanted: String,
+    /// The tags of GitHub's releases, one for each.
+    pub(super) notes: Vec<String>,
 }
 
 impl Seen {
@@ -136,6 +138,8 @@ impl Verdict {
             self.differences.push(format!("{tag}: {what} is not expected"));
         }
         self.same(&format!("{tag}: platforms"), run.platforms.len(), 2);
+        let notes = seen.notes.iter().filter(|of| *of == tag).count();
+        self.times(&format!("{tag}: releases on GitHub"), notes);
         self.same(&format!("{tag}: admitted"), &run.admitted, &Ok(*counter));
         let of_image = |one: &&Promotion| one.index == run.index || one.run == run.id;
         let promotions: Vec<&Promotion> = seen.promotions.iter().filter(of_image).collect();
@@ -231,6 +235,7 @@ mod tests {
             tags,
             commits: 3,
             wanted: digest('a', 3),
+            notes: runs.iter().map(|run| run.tag.clone()).collect(),
             runs,
         };
         ((1..=3).map(|n| format!("v1.0.{n}")).collect(), seen)
@@ -244,7 +249,7 @@ mod tests {
         assert_eq!((verdict.released, verdict.duplicates), (3, 0));
         type Edit = fn(&mut Seen);
         // What was changed, and the released and duplicated that are counted then.
-        let edits: [(&str, Edit, usize, usize); 16] = [
+        let edits: [(&str, Edit, usize, usize); 17] = [
             ("no run", |seen| drop(seen.runs.remove(0)), 2, 0),
             ("two runs", |seen| seen.runs.push(SeenRun { counter: 4, ..seen.runs[0].clone() }), 2, 1),
             ("a stranger's", |seen| seen.runs[0].tag = "v9".to_owned(), 2, 0),
@@ -268,6 +273,7 @@ mod tests {
                 seen.promotions.push(last);
                 seen.commits += 1;
             }, 2, 1),
+            ("told twice", |seen| seen.notes.push("v1.0.2".to_owned()), 2, 1),
             ("never promoted", |seen| drop(seen.promotions.pop()), 2, 0),
             ("out of order", |seen| seen.promotions.swap(0, 1), 3, 0),
             ("a tag too many", |seen| seen.tags.extend(["v7".to_owned()]), 3, 0),

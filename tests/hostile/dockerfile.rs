@@ -83,7 +83,7 @@ fn engine(socket: &Path) -> Arc<Mutex<Vec<String>>> {
                     let words: Vec<&str> = first.split(' ').collect();
                     notes.lock().unwrap().push(format!("{} {}", words[0], words[1]));
                     let (status, body) = match words[1].contains("/version") {
-                        true => ("200 OK", "{\"Version\":\"1\",\"Arch\":\"amd64\"}"),
+                        true => ("200 OK", "{\"Version\":\"27\",\"ApiVersion\":\"1.47\",\"Arch\":\"amd64\"}"),
                         false => ("404 Not Found", "{\"message\":\"no such image\"}"),
                     };
                     let length = body.len();

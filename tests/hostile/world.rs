@@ -10,7 +10,7 @@ use std::{
 use serde_json::Value;
 
 use super::{Answer, Table};
-use crate::common::{http, lane::Lane};
+use crate::common::{http, lane::Lane, store, until};
 
 /// A file as `ls -l` tells it apart: size, time of change (ns), inode.
 type File = (u64, i64, u64);
@@ -43,7 +43,7 @@ impl Snapshot {
         let tags = tags["tags"].as_array().cloned().unwrap_or_default();
         let tags = tags.iter().map(|tag| {
             let tag = tag.as_str().unwrap();
-            (tag.to_owned(), super::super::common::store::digest(tag_bytes(lane, tag).as_slice()))
+            (tag.to_owned(), store::digest(&tag_bytes(lane, tag)))
         });
         let mut files = BTreeMap::new();
         let mut works = BTreeSet::new();
@@ -141,6 +141,10 @@ impl World {
     pub(super) fn new() -> Self {
         let lane = Lane::quick();
         let image = lane.release("v1.0.0");
+        // The registry writes its list of tags some time after them.
+        let list = lane.path("state/registry/index.json");
+        let listed = || fs::read_to_string(&list).is_ok_and(|text| text.contains("v1.0.0"));
+        until(30, "the registry's list is written", || listed().then_some(()));
         // Tags are told of by hand from here on.
         fs::remove_file(lane.bare("donkeycar").join("hooks/post-receive")).unwrap();
         let secret = fs::read_to_string(lane.path("state/webhook-secret")).unwrap();
