@@ -10,8 +10,11 @@ SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 TIME ?= 60
 SEED ?= 0
 TARGET ?= layer
+TAGS ?= 200
+KILLS ?= 20
+REPLICAS ?= 1
 
-.PHONY: help demo test fuzz fuzz-libfuzzer bench lint update-base setup setup-tests build base runtime clean-demo order schemas
+.PHONY: help demo test burst fuzz fuzz-libfuzzer bench lint update-base setup setup-tests build base runtime clean-demo order schemas
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | column -ts '	'
@@ -21,6 +24,10 @@ demo: setup base runtime ## Take a git tag through the whole lane until a contai
 
 test: setup setup-tests base runtime ## Run every test, real peers included
 	scripts/test.sh
+
+burst: setup base runtime $(if $(filter-out 1,$(REPLICAS)),setup-tests) ## 200 tags in bursts, 20 kills: each released once (docs/burst.md)
+	BURST_TAGS=$(TAGS) BURST_KILLS=$(KILLS) REPLICAS=$(REPLICAS) SEED=$(SEED) cargo test --release -p pitlane-tests \
+	  --test lane -- --ignored --exact --nocapture burst::as_large_as_asked
 
 fuzz: build ## Throw mutated bytes at every parser, TIME seconds each (docs/fuzzing.md)
 	$(BIN)/pitlane-fuzz run --seconds $(TIME) --seed $(SEED) --keep $(CARGO_TARGET_DIR)/fuzz

@@ -14,6 +14,8 @@ mod architecture;
 #[cfg(test)]
 mod arm64;
 #[cfg(test)]
+mod burst;
+#[cfg(test)]
 mod common;
 #[cfg(test)]
 mod demo;
@@ -21,6 +23,8 @@ mod demo;
 mod gated;
 #[cfg(test)]
 mod github;
+#[cfg(test)]
+mod hostile;
 #[cfg(test)]
 mod keyless;
 #[cfg(test)]

@@ -244,6 +244,43 @@ fn a_failed_run_is_kept_and_retried_when_the_cause_is_mended() {
     lane.stop();
 }
 
+/// Whether the service has begun this step of the tag's run a second time.
+fn tried_again(lane: &Lane, tag: &str, step: &str) -> Option<()> {
+    let run = lane.runs(tag)?.first()?.clone();
+    let steps = lane.steps(&run)?;
+    let tries = steps.iter().filter(|record| record["step"] == step);
+    (tries.count() > 1).then_some(())
+}
+
+/// A git server that is away for a moment: neither the source's nor the one that is promoted to
+/// may cost a release, which nobody could retry once a newer one is done.
+#[test]
+fn a_git_server_that_is_away_for_a_moment_is_asked_again() {
+    let away = port();
+    let url = format!("http://127.0.0.1:{}/team/donkeycar.git", away.number);
+    let mut lane = Lane::quick();
+    let gitops = lane.bare("gitops");
+    let aside = gitops.with_extension("aside");
+    fs::rename(&gitops, &aside).unwrap();
+    lane.push_tag("v1.0.0");
+    until(60, "the promotion is tried again", || tried_again(&lane, "v1.0.0", "promote"));
+    fs::rename(&aside, &gitops).unwrap();
+    released_once(&lane, "v1.0.0", 1);
+
+    // Nobody listens where the source should be; then it is where it was.
+    let local = lane.bare("donkeycar").to_str().unwrap().to_owned();
+    lane.stop();
+    lane.pipeline_file("donkeycar", |text| quick(&swap(text, &local, &url)));
+    lane.start();
+    lane.push_tag("v1.0.1");
+    until(60, "the checkout is tried again", || tried_again(&lane, "v1.0.1", "checkout"));
+    lane.kill();
+    lane.pipeline_file("donkeycar", quick);
+    lane.start();
+    released_once(&lane, "v1.0.1", 2);
+    lane.stop();
+}
+
 /// A registry that is away for a moment is no reason to wake anybody.
 #[test]
 fn a_registry_that_is_away_for_a_moment_is_asked_again() {

@@ -259,7 +259,11 @@ async fn head(url: &str, bare: &Path, name: &str) -> anyhow::Result<Head> {
         .with_context(|| format!("{name} names no commit"))?;
     let commit: Commit = commit.parse()?;
     let committed_at = text(git(&["show", "--no-patch", "--format=%ct", commit.as_str()])).await?;
-    let committed_at = jiff::Timestamp::from_second(committed_at.parse()?)?.to_string();
+    let committed_at = committed_at
+        .parse()
+        .map_err(anyhow::Error::from)
+        .and_then(|seconds| Ok(jiff::Timestamp::from_second(seconds)?.to_string()))
+        .with_context(|| format!("commit {commit} was made at {committed_at} s, which is no time"))?;
     let tag_object = (object != commit.as_str()).then_some(object);
     Ok(Head { commit, tag_object, committed_at })
 }
@@ -289,7 +293,9 @@ async fn blob(
     }
     let size: u64 = size.parse()?;
     if size > max {
-        bail!("{shown}: {size} bytes, at most {max} are taken (`spec.model.contract.maxBytes`)");
+        // The limit of cards is nobody's setting.
+        let setting = if max == CARD_LIMIT { "" } else { " (`spec.model.contract.maxBytes`)" };
+        bail!("{shown}: {size} bytes, at most {max} are taken{setting}");
     }
     let mut cat = git::command(url, bare);
     cat.args(["cat-file", "blob", id]);

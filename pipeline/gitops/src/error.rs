@@ -59,6 +59,17 @@ pub enum PromoteError {
 }
 
 impl PromoteError {
+    /// Whether the same may succeed later without anybody changing anything: git could not do its
+    /// work, or others were faster. What was refused stays refused.
+    pub const fn may_pass(&self) -> bool {
+        match self {
+            Self::Clone { .. } | Self::Git(_) | Self::Raced { .. } | Self::Forge(_) => true,
+            Self::NoBranch | Self::Refused { .. } | Self::Rejected { .. } | Self::Evidence(_) => {
+                false
+            }
+        }
+    }
+
     /// A stable word for programs.
     pub const fn code(&self) -> &'static str {
         match self {

@@ -236,15 +236,26 @@ fn failed(step: Step, error: &anyhow::Error) -> StepError {
     if network { error.retryable() } else { error }
 }
 
-/// Whether a cause is one that may pass by itself: a network, or a server that is overloaded.
+/// Whether a cause is one that may pass by itself: a network, or a server that is overloaded. A run
+/// that failed for it would have to be retried by hand, and could not be once a newer one is done.
 fn may_pass(cause: &(dyn std::error::Error + 'static)) -> bool {
     use pitlane_fetch::{FetchError, git::GitError};
     let busy = |status: u16| status >= 500 || status == 429;
-    match (cause.downcast_ref::<FetchError>(), cause.downcast_ref::<GitError>()) {
-        (Some(FetchError::Unreachable { .. }), _) | (_, Some(GitError::Slow(_))) => true,
-        (Some(FetchError::Status { status, .. }), _) => busy(*status),
-        _ => cause.is::<reqwest::Error>(),
+    if let Some(error) = cause.downcast_ref::<FetchError>() {
+        return match error {
+            FetchError::Unreachable { .. } => true,
+            FetchError::Status { status, .. } => busy(*status),
+            _ => false,
+        };
     }
+    if let Some(error) = cause.downcast_ref::<pitlane_gitops::PromoteError>() {
+        return error.may_pass();
+    }
+    if let Some(error) = cause.downcast_ref::<pitlane_github::GithubError>() {
+        return error.may_pass();
+    }
+    let git = cause.downcast_ref::<GitError>().is_some_and(GitError::may_pass);
+    git || cause.is::<reqwest::Error>()
 }
 
 /// A release statement with its bundle.

@@ -28,6 +28,39 @@ pub enum GitError {
     TooMuch,
 }
 
+/// What git says when a server could not be talked to, or broke off, or was overloaded.
+const PASSES: [&str; 18] = [
+    "Could not resolve host",
+    "Couldn't connect to server",
+    "Failed to connect",
+    "Connection refused",
+    "Connection reset",
+    "Connection timed out",
+    "Operation timed out",
+    "Operation too slow",
+    "Network is unreachable",
+    "No route to host",
+    "Temporary failure",
+    "early EOF",
+    "the remote end hung up unexpectedly",
+    "unexpected disconnect",
+    "bad pack header",
+    "repository corruption on the remote side",
+    "The requested URL returned error: 5",
+    "The requested URL returned error: 429",
+];
+
+impl GitError {
+    /// Whether the same may succeed later without anybody changing anything.
+    pub fn may_pass(&self) -> bool {
+        match self {
+            Self::Slow(_) => true,
+            Self::Failed(said) => PASSES.iter().any(|word| said.contains(word)),
+            Self::Start(_) | Self::TooMuch => false,
+        }
+    }
+}
+
 /// Whether a URL is a place on this machine; only then git may use its `file` transport.
 pub fn is_local(url: &str) -> bool {
     url.starts_with('/') || url.starts_with("file://") || url.starts_with('.')
@@ -130,6 +163,32 @@ mod tests {
             let said = check_url(bad).unwrap_err();
             assert!(!said.contains("u:p") && !said.contains("token"), "{said}");
         }
+    }
+
+    #[test]
+    fn what_may_pass() {
+        let failed = |said: &str| GitError::Failed(said.to_owned());
+        for said in [
+            "fatal: unable to access 'http://h/a.git/': Failed to connect to h port 80 after 0 ms",
+            "fatal: unable to access 'https://h/': The requested URL returned error: 503",
+            "ssh: connect to host h port 22: Connection refused; fatal: Could not read from remote",
+            "error: RPC failed; curl 18 transfer closed; fatal: early EOF",
+            "remote: aborting due to possible repository corruption on the remote side.",
+        ] {
+            assert!(failed(said).may_pass(), "{said}");
+        }
+        assert!(GitError::Slow(Duration::from_secs(1)).may_pass());
+        for said in [
+            "fatal: couldn't find remote ref refs/tags/v1",
+            "fatal: unable to access 'https://h/': The requested URL returned error: 403",
+            "fatal: Authentication failed for 'https://h/'",
+            "fatal: could not read Username for 'https://h': terminal prompts disabled",
+            "git@h: Permission denied (publickey).; fatal: Could not read from remote repository.",
+            "fatal: '/srv/a.git' does not appear to be a git repository",
+        ] {
+            assert!(!failed(said).may_pass(), "{said}");
+        }
+        assert!(!GitError::TooMuch.may_pass());
     }
 
     #[tokio::test]

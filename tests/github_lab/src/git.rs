@@ -88,11 +88,22 @@ impl Objects {
         whole.extend_from_slice(body);
         let id = hex::encode(digest(&SHA1_FOR_LEGACY_USE_ONLY, &whole));
         let folder = self.folder.join("objects").join(&id[..2]);
+        let file = folder.join(&id[2..]);
+        if file.exists() {
+            return Ok(id);
+        }
         fs::create_dir_all(&folder)?;
         let mut packed = ZlibEncoder::new(Vec::new(), Compression::fast());
         packed.write_all(&whole)?;
-        fs::write(folder.join(&id[2..]), packed.finish()?)?;
+        self.write_whole(&file, &packed.finish()?)?;
         Ok(id)
+    }
+
+    /// Writes a file so that a clone which runs meanwhile sees all of it or nothing.
+    fn write_whole(&self, file: &Path, bytes: &[u8]) -> anyhow::Result<()> {
+        let beside = self.folder.join("incoming");
+        fs::write(&beside, bytes)?;
+        Ok(fs::rename(&beside, file)?)
     }
 
     fn tree(&self, files: &[(&str, &[u8])]) -> anyhow::Result<String> {
@@ -218,7 +229,7 @@ impl Objects {
         };
         ensure!(self.kind(id) != "none", "no object {id}");
         fs::create_dir_all(file.parent().context("a ref has a folder")?)?;
-        fs::write(&file, format!("{id}\n"))?;
+        self.write_whole(&file, format!("{id}\n").as_bytes())?;
         Ok(self.refs.insert(name.to_owned(), id.to_owned()))
     }
 }

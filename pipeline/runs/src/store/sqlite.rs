@@ -353,8 +353,9 @@ fn prepare(connection: &mut Connection, path: &Path) -> Result<(), StoreError> {
             step.commit().map_err(fail)?;
         }
     }
-    // Only now: a migration may put a table in another's place.
-    connection.execute_batch("PRAGMA foreign_keys = ON").map_err(fail)
+    // Only now: a migration may put a table in another's place. Who has the file alone need not
+    // wait for the end of what a process that was killed had taken on.
+    connection.execute_batch("PRAGMA foreign_keys = ON; DELETE FROM duties").map_err(fail)
 }
 
 /// A connection that can only read.

@@ -94,6 +94,16 @@ async fn one_alone_is_on_duty(place: Place) {
     assert!(store.on_duty("look", "one", 60_000).await.unwrap(), "its time was over");
 }
 
+/// A service that was killed and started again does not wait for itself.
+#[tokio::test]
+async fn a_duty_ends_with_the_process_that_had_the_file() {
+    let place = Place::sqlite();
+    let store = place.open();
+    assert!(store.on_duty("look", "one", 60_000).await.unwrap());
+    drop(store);
+    assert!(place.open().on_duty("look", "two", 60_000).await.unwrap());
+}
+
 async fn what_cars_and_people_said_is_kept(place: Place) {
     let store = place.open();
     store.follow("hub").await.unwrap();
