@@ -12,7 +12,9 @@ use crate::common::{
 };
 
 const SOURCE: &str = "team/donkeycar";
-const GRANTED: &str = "checks=write contents=write deployments=write metadata=read statuses=write";
+const GITOPS: &str = "team/gitops";
+const GRANTED: &str = "checks=write contents=write deployments=write metadata=read \
+                       pull_requests=write statuses=write";
 const RUN_LIMIT: u64 = 120;
 
 /// A lane whose source is on a GitHub of its own.
@@ -27,8 +29,12 @@ impl OnGithub {
         let folder = tempfile::tempdir().unwrap();
         let lab = Lab::start(folder.path()).unwrap();
         lab.repository(SOURCE, true).unwrap();
-        let app: AppKey = lab.app(GRANTED, &[SOURCE]).unwrap();
+        lab.repository(GITOPS, true).unwrap();
+        let app: AppKey = lab.app(GRANTED, &[SOURCE, GITOPS]).unwrap();
         let pipeline = |text: &str| {
+            let gitops = text.lines().find(|line| line.contains("gitops.git")).unwrap().to_owned();
+            let there = format!("    url: {}", lab.clone_url(GITOPS));
+            let text = &swap(text, &gitops, &there);
             let from = text.lines().find(|line| line.contains("donkeycar.git")).unwrap();
             let url = format!("    url: {}", lab.clone_url(SOURCE));
             edit(&swap(&quick(text), from, &url))
@@ -42,6 +48,11 @@ impl OnGithub {
             "pollSeconds": 1, "runUrl": "https://lane.example/runs/{run}",
         });
         fs::write(&file, service.to_string()).unwrap();
+        let car = |name: &str| fs::read(lane.tree("gitops").join("car").join(name)).unwrap();
+        let (wanted, set) = (car("kustomization.yaml"), car("car.yaml"));
+        let files: [(&str, &[u8]); 2] =
+            [("car/kustomization.yaml", &wanted), ("car/car.yaml", &set)];
+        lab.commit(GITOPS, &files, "Start").unwrap();
         lane.start();
         Self { lane, lab, _folder: folder }
     }
@@ -167,4 +178,41 @@ fn where_signatures_are_asked_for_an_unsigned_tag_is_refused() {
         (of.len() == 4).then_some(of)
     });
     assert!(failed[0]["description"].as_str().unwrap().contains("sign"), "{failed:#?}");
+}
+
+/// Promotion by pull request: a person merges, and the next release opens another.
+#[test]
+fn a_pull_request_is_opened_and_what_people_do_with_it_counts() {
+    let by_pull =
+        |text: &str| swap(text, "    branch: main", "    branch: main\n    how: pullRequest");
+    let on = OnGithub::start(by_pull);
+    on.looked();
+    let first = on.commit("one");
+    on.lab.push_tags(SOURCE, &[("v1", Some(&first))]).unwrap();
+    until(RUN_LIMIT, "v1 is found", || on.lane.runs("v1")?.first().cloned());
+    let image = on.lane.image(&on.lane.wait("v1", "done"));
+    let pulls = on.lab.pulls(GITOPS);
+    assert_eq!(pulls.len(), 1, "{pulls:#?}");
+    let body = pulls[0]["body"].as_str().unwrap();
+    for want in [image.as_str(), "pitlane-verifier check", "cosign verify", &first] {
+        assert!(body.contains(want), "{want}: {body}");
+    }
+    let deployed = |state: &str| {
+        let all = on.lab.deployments(SOURCE);
+        all.iter().any(|one| one["statuses"][0]["state"] == state).then_some(())
+    };
+    until(30, "it waits for its pull request", || deployed("queued"));
+    let second = on.commit("two");
+    on.lab.push_tags(SOURCE, &[("v2", Some(&second))]).unwrap();
+    until(RUN_LIMIT, "v2 is found", || on.lane.runs("v2")?.first().cloned());
+    let image = on.lane.image(&on.lane.wait("v2", "done"));
+    let pulls = on.lab.pulls(GITOPS);
+    assert_eq!(pulls.len(), 1, "the open one is brought up to date");
+    assert!(pulls[0]["body"].as_str().unwrap().contains(&image));
+    on.lab.merge_pull(GITOPS, 1).unwrap();
+    let third = on.commit("three");
+    on.lab.push_tags(SOURCE, &[("v3", Some(&third))]).unwrap();
+    until(RUN_LIMIT, "v3 is found", || on.lane.runs("v3")?.first().cloned());
+    on.lane.wait("v3", "done");
+    assert_eq!(on.lab.pulls(GITOPS).len(), 2, "what was merged is done with");
 }

@@ -61,7 +61,13 @@ impl Table {
     /// All rows of a kind were as they must be, and there were so many.
     #[track_caller]
     fn end(self, rows: usize) {
-        assert!(self.wrong.is_empty(), "{} of {}:\n{}", self.wrong.len(), self.rows, self.wrong.join("\n"));
+        assert!(
+            self.wrong.is_empty(),
+            "{} of {}:\n{}",
+            self.wrong.len(),
+            self.rows,
+            self.wrong.join("\n")
+        );
         assert_eq!(self.rows, rows, "rows of this table");
     }
 }

@@ -4,7 +4,7 @@
 //! - what to make: [`config`] (the pipeline file)
 //! - the lane: [`lane`] (steps and their order), [`steps`] (what each does)
 //! - making: [`checkout`] (with [`github`]), [`model`], [`assemble`], [`prove`], [`push`], [`attest`], [`sign`];
-//!   promotion is the crate `pitlane-gitops`
+//!   promotion is the crate `pitlane-gitops`, with [`forge`]
 //! - evidence beyond laps: [`sbom`], [`model_signing`]; afterwards: [`claim`],
 //!   [`reproduce`]
 //! - serving: [`service`] (webhook, store, runs), [`registry`] (embedded OCI registry)
@@ -16,6 +16,7 @@ pub mod checkout;
 pub mod claim;
 pub mod cli;
 pub mod config;
+pub mod forge;
 pub mod github;
 pub mod model;
 pub mod model_signing;

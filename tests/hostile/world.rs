@@ -229,7 +229,9 @@ fn whatever_changes_is_seen() {
     fs::OpenOptions::new().append(true).open(&blob).unwrap().set_len(7).unwrap();
     seen("file registry/blobs");
     let tree = world.lane.tree("gitops");
-    world.lane.git(&tree, &["pull", "--quiet", world.lane.bare("gitops").to_str().unwrap(), "main"]);
+    world
+        .lane
+        .git(&tree, &["pull", "--quiet", world.lane.bare("gitops").to_str().unwrap(), "main"]);
     world.lane.git(&tree, &["commit", "--quiet", "--allow-empty", "-m", "A wish"]);
     let bare = world.lane.bare("gitops");
     world.lane.git(&tree, &["push", "--quiet", bare.to_str().unwrap(), "main"]);

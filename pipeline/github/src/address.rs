@@ -102,6 +102,14 @@ impl ApiAddress {
         self.check_clone(url).is_ok()
     }
 
+    /// The repository of a clone URL, if it is of this GitHub.
+    pub fn repository_of(&self, url: &str) -> Option<RepoName> {
+        self.check_clone(url).ok()?;
+        let uri: Uri = url.parse().ok()?;
+        let name = uri.path().trim_start_matches('/').trim_end_matches('/');
+        name.strip_suffix(".git").unwrap_or(name).parse().ok()
+    }
+
     /// The origin of a clone URL, if it is this GitHub's.
     pub(crate) fn check_clone(&self, url: &str) -> Result<String, String> {
         let want = self.clone_origin();

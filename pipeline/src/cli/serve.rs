@@ -329,7 +329,7 @@ pub(super) async fn run(args: Args) -> anyhow::Result<()> {
     let promotes = |ready: &Arc<Ready>| ready.pipeline.spec.promote.is_some();
     if pipelines.values().any(promotes) {
         let dir = state.join("promote");
-        let advancing = Advancing::new(store.clone(), pipelines.clone(), dir);
+        let advancing = Advancing::new(store.clone(), pipelines.clone(), link.clone(), dir);
         told.spawn(follow(store.clone(), holder(), advancing, stopping.clone()));
     }
     let intake = Intake::new(store.clone(), routes, secrets);

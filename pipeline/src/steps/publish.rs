@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use pitlane_fetch::FetchError;
-use pitlane_gitops::{Candidate, Known, PlainGit, Promoted, Promoter};
+use pitlane_gitops::{Candidate, Known, Promoted, Promoter};
 use pitlane_release::{
     Digest, Floor, ImageRef, Platform, Question, admit,
     oci::{INDEX, MANIFEST},
@@ -15,6 +15,7 @@ use serde_json::{Value, json};
 use super::{Context, counted::Counted, failed, now};
 use crate::{
     assemble::Assembled,
+    forge::Forges,
     lane::{Step, StepError},
 };
 
@@ -155,7 +156,9 @@ impl Context<'_> {
         let repository = self.ready.pusher.repository();
         let mut candidate = Candidate::of(&sealed.release, repository, &self.job.run);
         candidate.rollback = self.job.rollback;
-        let promoter = Promoter { config, forge: &PlainGit, dir: self.dir };
+        let link = self.lane.github.as_deref();
+        let forge = link.map_or(Forges::Plain, |link| link.forge(&config.url));
+        let promoter = Promoter { config, forge: &forge, dir: self.dir };
         let progress = promoter.advance(&[candidate], &Known::default()).await?;
         Ok(Some(Promoted::of(progress)?))
     }
