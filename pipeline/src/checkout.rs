@@ -263,7 +263,9 @@ async fn head(url: &str, bare: &Path, name: &str) -> anyhow::Result<Head> {
         .parse()
         .map_err(anyhow::Error::from)
         .and_then(|seconds| Ok(jiff::Timestamp::from_second(seconds)?.to_string()))
-        .with_context(|| format!("commit {commit} was made at {committed_at} s, which is no time"))?;
+        .with_context(|| {
+            format!("commit {commit} was made at {committed_at} s, which is no time")
+        })?;
     let tag_object = (object != commit.as_str()).then_some(object);
     Ok(Head { commit, tag_object, committed_at })
 }

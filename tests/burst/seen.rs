@@ -1,5 +1,5 @@
-//! What is there in the end, looked at from outside: the API, the registry's own lists, the git log,
-//! and the verifier's word.
+//! What is there in the end, looked at from outside: the API, the registry's own lists, the git
+//! log, GitHub's releases, and the verifier's word.
 
 use std::collections::BTreeMap;
 
@@ -105,7 +105,8 @@ fn statement(lane: &Lane, manifest: &str) -> (String, u64) {
 /// The promotions of the branch, oldest first, by the trailers of its commits.
 fn promotions(lane: &Lane) -> Vec<Promotion> {
     let trailer = |name: &str| format!("%(trailers:key=Pitlane-{name},valueonly,separator=%x2C)");
-    let format = format!("%x09{}%x09{}%x09{}", trailer("Counter"), trailer("Image"), trailer("Run"));
+    let format =
+        format!("%x09{}%x09{}%x09{}", trailer("Counter"), trailer("Image"), trailer("Run"));
     let format = format!("--format={format}");
     let log = lane.git(&lane.bare("gitops"), &["log", "--reverse", &format, "main"]);
     let row = |line: &str| {

@@ -65,7 +65,11 @@ impl Services {
             let text = swap(&quick(text), &local, &clone);
             match count {
                 1 => text,
-                _ => swap(&text, &images, &format!("{images}    passwordFile: {}\n", token.display())),
+                _ => swap(
+                    &text,
+                    &images,
+                    &format!("{images}    passwordFile: {}\n", token.display()),
+                ),
             }
         });
         let server = if count > 1 { Some(Server::new()?) } else { None };
@@ -102,8 +106,7 @@ impl Services {
             let url = format!("http://{}/webhook", at(&one.webhook));
             lab.hook(SOURCE, &url, SECRET, form).unwrap();
         }
-        let mut services =
-            Self { lane, lab: Arc::new(lab), all, _registry: registry, server };
+        let mut services = Self { lane, lab: Arc::new(lab), all, _registry: registry, server };
         (0..count).for_each(|number| services.begin(number));
         // Tags that are there at the first look at a repository are old ones.
         let looked = || (services.lines(&["first look"]) > 0).then_some(());

@@ -201,9 +201,8 @@ mod tests {
 
     fn good_run(number: u64) -> SeenRun {
         let tag = format!("v1.0.{number}");
-        let document = |what: &str| {
-            (what.to_owned(), if what.starts_with("index") { 1 } else { 2 })
-        };
+        let document =
+            |what: &str| (what.to_owned(), if what.starts_with("index") { 1 } else { 2 });
         SeenRun {
             id: format!("r{number}"),
             tag: tag.clone(),
@@ -251,28 +250,53 @@ mod tests {
         // What was changed, and the released and duplicated that are counted then.
         let edits: [(&str, Edit, usize, usize); 17] = [
             ("no run", |seen| drop(seen.runs.remove(0)), 2, 0),
-            ("two runs", |seen| seen.runs.push(SeenRun { counter: 4, ..seen.runs[0].clone() }), 2, 1),
+            (
+                "two runs",
+                |seen| seen.runs.push(SeenRun { counter: 4, ..seen.runs[0].clone() }),
+                2,
+                1,
+            ),
             ("a stranger's", |seen| seen.runs[0].tag = "v9".to_owned(), 2, 0),
             ("not done", |seen| seen.runs[1].state = "running".to_owned(), 2, 0),
             ("a counter twice", |seen| seen.runs[1].counter = 1, 2, 1),
-            ("two statements", |seen| {
-                let statements = &mut seen.runs[0].statements;
-                statements.push(statements[0].clone());
-            }, 2, 1),
+            (
+                "two statements",
+                |seen| {
+                    let statements = &mut seen.runs[0].statements;
+                    statements.push(statements[0].clone());
+                },
+                2,
+                1,
+            ),
             ("another's statement", |seen| seen.runs[0].statements[0].1 = 2, 2, 0),
             ("no statement", |seen| seen.runs[0].statements.clear(), 2, 0),
-            ("sealed twice", |seen| {
-                *seen.runs[2].documents.get_mut(DOCUMENTS[6]).unwrap() += 1;
-            }, 2, 1),
-            ("something else", |seen| {
-                seen.runs[2].documents.insert("index x".to_owned(), 1);
-            }, 2, 0),
+            (
+                "sealed twice",
+                |seen| {
+                    *seen.runs[2].documents.get_mut(DOCUMENTS[6]).unwrap() += 1;
+                },
+                2,
+                1,
+            ),
+            (
+                "something else",
+                |seen| {
+                    seen.runs[2].documents.insert("index x".to_owned(), 1);
+                },
+                2,
+                0,
+            ),
             ("refused", |seen| seen.runs[2].admitted = Err("refused".to_owned()), 2, 0),
-            ("promoted twice", |seen| {
-                let last = seen.promotions[2].clone();
-                seen.promotions.push(last);
-                seen.commits += 1;
-            }, 2, 1),
+            (
+                "promoted twice",
+                |seen| {
+                    let last = seen.promotions[2].clone();
+                    seen.promotions.push(last);
+                    seen.commits += 1;
+                },
+                2,
+                1,
+            ),
             ("told twice", |seen| seen.notes.push("v1.0.2".to_owned()), 2, 1),
             ("never promoted", |seen| drop(seen.promotions.pop()), 2, 0),
             ("out of order", |seen| seen.promotions.swap(0, 1), 3, 0),
