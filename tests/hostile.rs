@@ -9,6 +9,13 @@
 //! - `webhook`, `repository`, `model`, `card`, `pipeline_file`, `policy`, `registry`, `dockerfile`:
 //!   the rows, by where the input comes from
 
+/// Rows of a table: what it is, how it is made, and after the arrow what it must get.
+macro_rules! rows {
+    ($($what:literal: $($make:expr),+ => $($answer:literal),+;)*) => {
+        &[$(($what, $($make),+, $($answer),+)),*]
+    };
+}
+
 mod card;
 mod dockerfile;
 mod liar;
@@ -32,6 +39,19 @@ impl Answer {
     fn new(code: impl Into<String>, says: impl Into<String>) -> Self {
         Self { code: code.into(), says: says.into() }
     }
+}
+
+/// A text with N instead of each number after this word: what differs from machine to machine.
+fn unnumbered(text: &str, word: &str) -> String {
+    let mut parts = text.split(word);
+    let mut out = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        let rest = part.trim_start_matches(|c: char| c.is_ascii_digit());
+        out.push_str(word);
+        out.push_str(if rest.len() < part.len() { "N" } else { "" });
+        out.push_str(rest);
+    }
+    out
 }
 
 /// Rows that did not get what they must.

@@ -1,5 +1,5 @@
-//! What is there in the end, looked at from outside: the API, the registry's own lists, the git log,
-//! and the verifier's word.
+//! What is there in the end, looked at from outside: the API, the registry's own lists, the git
+//! log, GitHub's releases, and the verifier's word.
 
 use std::collections::BTreeMap;
 

@@ -1,7 +1,7 @@
 //! Tags that are pushed in bursts, and what becomes of their deliveries: some come twice, some
 //! late or in another order, some are forged, some are lost, and of some GitHub tells nothing.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use pitlane_github_lab::{Lab, Mischief, Signature};
 use serde::Serialize;
@@ -12,12 +12,16 @@ use super::{
     chance::Chance,
     services::{SECRET, SOURCE, Services},
 };
-use crate::common::{lane::Lane, repository, until};
+use crate::common::{lane::Lane, repository};
 
 /// Longest that all deliveries of a burst are held up (milliseconds): other bursts overtake them.
 const LATE: u64 = 2500;
 /// Most tags of a push that GitHub makes events for.
 const TOLD: usize = 3;
+
+/// How often is looked whether a line of deliveries was taken, and the pause between.
+const TAKEN: u32 = 50;
+const LOOK: Duration = Duration::from_millis(5);
 
 /// A tag that was pushed.
 pub(super) struct Tag {
@@ -139,8 +143,13 @@ impl Storm {
         let mischief = self.mischief(count);
         let lab = Arc::clone(&self.lab);
         self.sending.push(self.runtime.spawn(async move { lab.deliver(&mischief).await }));
-        // Numbers of mischief are places in the line: it must be taken before the next push.
-        until(10, "the deliveries are taken", || self.lab.lined_up().is_empty().then_some(()));
+        // Numbers of mischief are places in the line: it should be taken before the next push.
+        for _ in 0..TAKEN {
+            if self.lab.lined_up().len() < count {
+                break;
+            }
+            std::thread::sleep(LOOK);
+        }
     }
 
     fn mischief(&mut self, count: usize) -> Vec<Mischief> {

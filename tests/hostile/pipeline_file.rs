@@ -3,7 +3,7 @@
 
 use std::{fmt::Write as _, fs, process::Command};
 
-use super::{Answer, Table, world::World};
+use super::{Answer, Table, unnumbered, world::World};
 use crate::common::{bin, cut, repository, run, swap};
 
 type Edit = fn(&str) -> Vec<u8>;
@@ -11,6 +11,19 @@ type Edit = fn(&str) -> Vec<u8>;
 fn with(text: &str, from: &str, to: &str) -> Vec<u8> {
     swap(text, from, to).into_bytes()
 }
+
+/// The good file with a line more after this one.
+fn after(text: &str, line: &str, more: &str) -> Vec<u8> {
+    with(text, &format!("{line}\n"), &format!("{line}\n{more}\n"))
+}
+
+/// The good configuration of a service with a field more.
+fn service(text: &str, field: &str) -> Vec<u8> {
+    with(text, "\"listen\":{", &format!("{field},\"listen\":{{"))
+}
+
+const PLATFORMS: &str = "platforms: [linux/amd64, linux/arm64]";
+const MODEL: &str = "path: models/pilot.onnx";
 
 fn bomb(text: &str) -> Vec<u8> {
     let mut text = format!("x0: &x0 [{}]\n", ["y"; 9].join(",")) + text;
@@ -21,145 +34,149 @@ fn bomb(text: &str) -> Vec<u8> {
 }
 
 /// What it is, the file made of the good one, what is said.
-const ROWS: &[(&str, Edit, &str)] = &[
-    ("nothing", |_| Vec::new(), ""),
-    ("a bomb of anchors", bomb, ""),
-    ("deep lists", |text| format!("{text}x: {}\n", "[".repeat(4000)).into_bytes(), ""),
-    (
-        "a file of half a megabyte",
-        |text| format!("{text}#{}\n", "x".repeat(500_000)).into_bytes(),
-        "",
-    ),
-    ("bytes that are no text", |text| [text.as_bytes(), b"# \xff\n"].concat(), ""),
-    ("two documents", |text| format!("{text}---\n{text}").into_bytes(), ""),
-    (
-        "a key twice",
-        |text| with(text, "  carKind: donkeycar\n", "  carKind: donkeycar\n  carKind: truck\n"),
-        "",
-    ),
-    ("a field nobody knows", |text| with(text, "  carKind:", "  skipChecks: true\n  carKind:"), ""),
-    ("a field in another case", |text| with(text, "  carKind:", "  CarKind:"), ""),
-    ("another version", |text| with(text, "pitlane.dev/v1", "pitlane.dev/v2"), ""),
-    ("another kind", |text| with(text, "kind: Pipeline", "kind: ModelCard"), ""),
-    ("a name with a slash", |text| with(text, "  name: donkeycar", "  name: ../donkeycar"), ""),
-    ("a car kind in capitals", |text| with(text, "carKind: donkeycar", "carKind: DonkeyCar"), ""),
-    (
-        "a repository that climbs",
-        |text| {
-            with(text, "repository: team/donkeycar\n    url", "repository: team/../etc\n    url")
-        },
-        "",
-    ),
-    (
-        "a model that climbs",
-        |text| with(text, "path: models/pilot.onnx", "path: ../../etc/passwd"),
-        "",
-    ),
-    (
-        "a model from the root",
-        |text| with(text, "path: models/pilot.onnx", "path: /etc/passwd"),
-        "",
-    ),
-    (
-        "a model in git's own folder",
-        |text| with(text, "path: models/pilot.onnx", "path: .git/config"),
-        "",
-    ),
-    (
-        "a card that climbs",
-        |text| {
-            with(text, "path: models/pilot.onnx", "path: models/pilot.onnx\n    card: a/../../b")
-        },
-        "",
-    ),
-    (
-        "a password in the address",
-        |text| {
-            let at = text.find("    url: ").unwrap();
-            let end = at + text[at..].find('\n').unwrap();
-            format!("{}    url: https://me:secret@h.example/a.git{}", &text[..at], &text[end..])
-                .into_bytes()
-        },
-        "",
-    ),
-    (
-        "no platforms",
-        |text| with(text, "platforms: [linux/amd64, linux/arm64]", "platforms: []"),
-        "",
-    ),
-    (
-        "a platform nobody builds",
-        |text| with(text, "platforms: [linux/amd64, linux/arm64]", "platforms: [plan9/mips]"),
-        "",
-    ),
-    (
-        "a platform without a runtime",
-        |text| cut(text, "    linux/arm64:", "  registry:").into_bytes(),
-        "",
-    ),
-    (
-        "an image with a digest as repository",
-        |text| with(text, "/team/donkeycar\n", "/team/donkeycar:v1\n"),
-        "",
-    ),
-    (
-        "a key and a program that signs",
-        |text| with(text, "  sign:\n", "  sign:\n    command: [/bin/true]\n"),
-        "",
-    ),
-    ("nobody who signs", |text| cut(text, "    key:", "    builder:").into_bytes(), ""),
-    (
-        "old tags without a key",
-        |text| {
-            let text = cut(text, "    key:", "    builder:");
-            with(&text, "  sign:\n", "  sign:\n    sigTags: true\n    keyless: {}\n")
-        },
-        "",
-    ),
-    (
-        "an attestation nobody makes",
-        |text| with(text, "  sign:\n", "  sign:\n    attest: [everything]\n"),
-        "",
-    ),
-    (
-        "a GitOps file that climbs",
-        |text| with(text, "file: car/kustomization.yaml", "file: ../kustomization.yaml"),
-        "",
-    ),
-    ("a GitOps branch that is an option", |text| with(text, "branch: main", "branch: --force"), ""),
-    ("days below nothing", |text| with(text, "expireDays: 365", "expireDays: -1"), ""),
-    (
-        "a policy that is not there",
-        |text| with(text, "config/policy.yaml", "config/nowhere.yaml"),
-        "",
-    ),
-    (
-        "a base that is not there",
-        |text| with(text, "target/base/layout", "target/base/nowhere"),
-        "",
-    ),
-];
+const ROWS: &[(&str, Edit, &str)] = rows! {
+    "nothing": |_| Vec::new()
+        => "error: DIR/config/hostile.yaml: not a usable pipeline file (docs/pipeline-file.md): \
+           unexpected end of input at line 1, column N";
+    "a bomb of anchors": bomb
+        => "error: error: line 41 column N: budget breached: Nodes { nodes: 250001 }";
+    "deep lists": |text| format!("{text}x: {}\n", "[".repeat(4000)).into_bytes()
+        => "error: error: line 36 column N: recursion limit exceeded";
+    "a file of half a megabyte": |text| {
+        format!("{text}#{}\n", "x".repeat(500_000)).into_bytes()
+    } => "error: 501130 bytes, at most 262144 are read";
+    "bytes that are no text": |text| [text.as_bytes(), b"# \xff\n"].concat()
+        => "error: DIR/config/hostile.yaml: cannot be read: stream did not contain valid UTF-8";
+    "two documents": |text| format!("{text}---\n{text}").into_bytes()
+        => "error: error: line 39 column N: multiple YAML documents detected; use \
+           from_str_multiple or from_str_multiple_with_options";
+    "a key twice": |text| after(text, "  carKind: donkeycar", "  carKind: truck")
+        => "error: error: line 9 column N: duplicate mapping key: carKind, set \
+           DuplicateKeyPolicy in Options if acceptable";
+    "a field nobody knows": |text| after(text, "spec:", "  skipChecks: true")
+        => "error: DIR/config/hostile.yaml: not a usable pipeline file (docs/pipeline-file.md): \
+           error: line 8 column N: unknown field `skipChecks`, expected one of carKind, source, \
+           model, platforms, base, runtime, gates, prove, limits, registry, sign, policy, \
+           policyKeys, policyTrustedRoots, promote";
+    "a field in another case": |text| with(text, "  carKind:", "  CarKind:")
+        => "error: DIR/config/hostile.yaml: not a usable pipeline file (docs/pipeline-file.md): \
+           error: line 8 column N: unknown field `CarKind`, expected one of carKind, source, \
+           model, platforms, base, runtime, gates, prove, limits, registry, sign, policy, \
+           policyKeys, policyTrustedRoots, promote";
+    "another version": |text| with(text, "pitlane.dev/v1", "pitlane.dev/v2")
+        => "error: DIR/config/hostile.yaml: not a usable pipeline file (docs/pipeline-file.md): \
+           error: line 3 column N: unknown variant `pitlane.dev/v2`, expected one of \
+           pitlane.dev/v1";
+    "another kind": |text| with(text, "kind: Pipeline", "kind: ModelCard")
+        => "error: DIR/config/hostile.yaml: not a usable pipeline file (docs/pipeline-file.md): \
+           error: line 4 column N: unknown variant `ModelCard`, expected one of Pipeline";
+    "a name with a slash": |text| with(text, "  name: donkeycar", "  name: ../donkeycar")
+        => "error: DIR/config/hostile.yaml: not a usable pipeline file (docs/pipeline-file.md): \
+           error: line 6 column N: `../donkeycar` is not a car kind (at most 63 lower-case \
+           letters, digits and -)";
+    "a car kind in capitals": |text| with(text, "carKind: donkeycar", "carKind: DonkeyCar")
+        => "error: DIR/config/hostile.yaml: not a usable pipeline file (docs/pipeline-file.md): \
+           error: line 8 column N: `DonkeyCar` is not a car kind (at most 63 lower-case letters, \
+           digits and -)";
+    "a repository that climbs": |text| {
+        with(text, "repository: team/donkeycar\n    url", "repository: team/../etc\n    url")
+    } => "error: DIR/config/hostile.yaml: not a usable pipeline file (docs/pipeline-file.md): \
+           error: line 10 column N: `team/../etc` is not a repository name (OWNER/NAME: letters, \
+           digits and . _ -)";
+    "a model that climbs": |text| with(text, MODEL, "path: ../../etc/passwd")
+        => "error: DIR/config/hostile.yaml: not a usable pipeline file (docs/pipeline-file.md): \
+           field `spec.model`: `../../etc/passwd` must be a plain path inside the repository";
+    "a model from the root": |text| with(text, MODEL, "path: /etc/passwd")
+        => "error: DIR/config/hostile.yaml: not a usable pipeline file (docs/pipeline-file.md): \
+           field `spec.model`: `/etc/passwd` must be a plain path inside the repository";
+    "a model in git's own folder": |text| with(text, MODEL, "path: .git/config")
+        => "error: DIR/config/hostile.yaml: not a usable pipeline file (docs/pipeline-file.md): \
+           field `spec.model`: `.git/config` must be a plain path inside the repository";
+    "a card that climbs": |text| after(text, "    path: models/pilot.onnx", "    card: a/../../b")
+        => "error: DIR/config/hostile.yaml: not a usable pipeline file (docs/pipeline-file.md): \
+           field `spec.model`: `a/../../b` must be a plain path inside the repository";
+    "a password in the address": |text| {
+        let at = text.find("    url: ").unwrap();
+        let end = at + text[at..].find('\n').unwrap();
+        let url = "    url: https://me:secret@h.example/a.git";
+        [&text[..at], url, &text[end..]].concat().into_bytes()
+    } => "error: DIR/config/hostile.yaml: not a usable pipeline file (docs/pipeline-file.md): \
+           field `spec.source.url`: the URL of https://…@h.example carries credentials: use ssh \
+           keys, or a credential helper";
+    "no platforms": |text| with(text, PLATFORMS, "platforms: []")
+        => "error: DIR/config/hostile.yaml: not a usable pipeline file (docs/pipeline-file.md): \
+           field `spec.platforms` is empty: name linux/amd64, linux/arm64 or both";
+    "a platform nobody builds": |text| with(text, PLATFORMS, "platforms: [plan9/mips]")
+        => "error: DIR/config/hostile.yaml: not a usable pipeline file (docs/pipeline-file.md): \
+           error: line 17 column N: `plan9/mips` is not a platform: want linux/amd64 or \
+           linux/arm64";
+    "a platform without a runtime": |text| {
+        cut(text, "    linux/arm64:", "  registry:").into_bytes()
+    } => "error: DIR/config/hostile.yaml: not a usable pipeline file (docs/pipeline-file.md): \
+           field `spec.runtime` has no binary for linux/arm64";
+    "an image with a digest as repository": |text| {
+        with(text, "/team/donkeycar\n", "/team/donkeycar:v1\n")
+    } => "error: DIR/config/hostile.yaml: not a usable pipeline file (docs/pipeline-file.md): \
+           error: line 24 column N: `REGISTRY/team/donkeycar:v1` is no repository name: \
+           lower-case letters, digits and . _ - between slashes";
+    "a key and a program that signs": |text| after(text, "  sign:", "    command: [/bin/true]")
+        => "error: DIR/config/hostile.yaml: not a usable pipeline file (docs/pipeline-file.md): \
+           field `spec.sign`: it has both `key` and `command`; want one";
+    "nobody who signs": |text| cut(text, "    key:", "    builder:").into_bytes()
+        => "error: DIR/config/hostile.yaml: not a usable pipeline file (docs/pipeline-file.md): \
+           field `spec.sign`: it has neither `key` nor `command`; want one";
+    "old tags without a key": |text| {
+        let text = cut(text, "    key:", "    builder:");
+        after(&text, "  sign:", "    sigTags: true\n    keyless: {}")
+    } => "error: DIR/config/hostile.yaml: not a usable pipeline file (docs/pipeline-file.md): \
+           field `spec.sign.sigTags`: they are signed with a key, and `keyless` has none";
+    "an attestation nobody makes": |text| after(text, "  sign:", "    attest: [everything]")
+        => "error: DIR/config/hostile.yaml: not a usable pipeline file (docs/pipeline-file.md): \
+           error: line 26 column N: unknown variant `everything`, expected one of provenance, \
+           laps, sbom, modelSignature, model, golden, gates";
+    "a GitOps file that climbs": |text| {
+        with(text, "file: car/kustomization.yaml", "file: ../kustomization.yaml")
+    } => "error: DIR/config/hostile.yaml: not a usable pipeline file (docs/pipeline-file.md): \
+           field `spec.promote`: `../kustomization.yaml` must be a plain path inside the \
+           repository";
+    "a GitOps branch that is an option": |text| with(text, "branch: main", "branch: --force")
+        => "error: DIR/config/hostile.yaml: not a usable pipeline file (docs/pipeline-file.md): \
+           field `spec.promote`: `branch`: `--force` is no name of a branch";
+    "days below nothing": |text| with(text, "expireDays: 365", "expireDays: -1")
+        => "error: DIR/config/hostile.yaml: not a usable pipeline file (docs/pipeline-file.md): \
+           error: line 29 column N: invalid u32";
+    "a policy that is not there": |text| with(text, "config/policy.yaml", "config/nowhere.yaml")
+        => "error: DIR/config/nowhere.yaml: the policy cannot be read: No such file or directory \
+           (os error 2)";
+    "a base that is not there": |text| with(text, "target/base/layout", "target/base/nowhere")
+        => "error: HERE/target/base/nowhere is no OCI image layout; run `make base`: \
+           HERE/target/base/nowhere/index.json: No such file or directory (os error 2)";
+};
 
 /// The same for the service's configuration.
-const SERVICES: &[(&str, Edit, &str)] = &[
-    (
-        "a listener that is no address",
-        |text| with(text, "\"webhook\":\"127.0.0.1", "\"webhook\":\"localhost"),
-        "",
-    ),
-    (
-        "a listener nobody knows",
-        |text| with(text, "\"listen\":{", "\"listen\":{\"admin\":\"0.0.0.0:1\","),
-        "",
-    ),
-    (
-        "secrets in the file",
-        |text| with(text, "\"listen\":{", "\"webhookSecret\":\"s3cret\",\"listen\":{"),
-        "",
-    ),
-    ("no pipelines", |text| with(text, "\"pipelines\":", "\"pipeline\":"), ""),
-    ("runs below nothing", |text| with(text, "\"listen\":{", "\"concurrent\":-1,\"listen\":{"), ""),
-];
+const SERVICES: &[(&str, Edit, &str)] = rows! {
+    "a listener that is no address": |text| {
+        with(text, "\"webhook\":\"127.0.0.1", "\"webhook\":\"localhost")
+    } => "error: DIR/config/hostile.yaml: not a service configuration: error: line 1 column N: \
+           invalid socket address syntax";
+    "a listener nobody knows": |text| {
+        with(text, "\"listen\":{", "\"listen\":{\"admin\":\"0.0.0.0:1\",")
+    } => "error: DIR/config/hostile.yaml: not a service configuration: error: line 1 column N: \
+           unknown field `admin`, expected one of webhook, api, registry";
+    "secrets in the file": |text| service(text, "\"webhookSecret\":\"s3cret\"")
+        => "error: DIR/config/hostile.yaml: not a service configuration: error: line 1 column N: \
+           unknown field `webhookSecret`, expected one of apiVersion, kind, state, pipelines, \
+           listen, webhookSecretFiles, localModels, database, databaseFile, databaseRoot, \
+           github, notify, carTokens, concurrent";
+    "no pipelines": |text| with(text, "\"pipelines\":", "\"pipeline\":")
+        => "error: DIR/config/hostile.yaml: not a service configuration: error: line 1 column N: \
+           unknown field `pipeline`, expected one of apiVersion, kind, state, pipelines, listen, \
+           webhookSecretFiles, localModels, database, databaseFile, databaseRoot, github, \
+           notify, carTokens, concurrent";
+    "runs below nothing": |text| service(text, "\"concurrent\":-1")
+        => "error: DIR/config/hostile.yaml: not a service configuration: error: line 1 column N: \
+           invalid u64";
+};
 
 #[test]
 fn pipeline_files() {
@@ -179,7 +196,8 @@ fn pipeline_files() {
             let more = [(base.to_str().unwrap(), "HERE")];
             // Below the first line a reader of YAML shows the place.
             let said = ran.stderr.lines().next().unwrap_or_default();
-            Answer::new(code, world.tame(said, &more))
+            // Columns depend on where this lane's folder is.
+            Answer::new(code, unnumbered(&world.tame(said, &more), "column "))
         })
     };
     for (text, rows) in [(&good, ROWS), (&service, SERVICES)] {

@@ -6,6 +6,7 @@ use std::{fs, process::Command};
 use super::{
     Answer, Table,
     liar::{Liar, Lie},
+    unnumbered,
     world::World,
 };
 use crate::common::{Process, bin, http, port, swap, write_secret};
@@ -37,214 +38,107 @@ fn says(head: &str) -> Lie {
 }
 
 /// What it is, the lie, the exit code with the refusal's code, the words.
-const READ: &[(&str, Make, &str, &str)] = &[
-    (
-        "no word",
-        |n| ("GET", n.index(), says("")),
-        "1",
-        "error: LIAR/team/donkeycar@INDEX: could not decide: LIAR cannot be reached: \
-        connection closed before message completed",
-    ),
-    (
-        "the words of another protocol",
-        |n| ("GET", n.index(), says("SSH-2.0-OpenSSH_9.2\r\n")),
-        "1",
-        "error: LIAR/team/donkeycar@INDEX: could not decide: LIAR cannot be reached: invalid \
-        HTTP version parsed",
-    ),
-    (
-        "a status that is none",
-        |n| ("GET", n.index(), says("HTTP/1.1 99999 OK\r\n\r\n")),
-        "1",
-        "error: LIAR/team/donkeycar@INDEX: could not decide: LIAR cannot be reached: invalid \
-        HTTP status-code parsed",
-    ),
-    (
-        "a fault of its own",
-        |n| ("GET", n.index(), Lie::Status(500, String::new())),
-        "1",
-        "error: LIAR/team/donkeycar@INDEX: could not decide: LIAR answered 500 for manifest \
-        LIAR/team/donkeycar INDEX",
-    ),
-    (
-        "too many questions",
-        |n| ("GET", n.index(), Lie::Status(429, "Retry-After: 86400\r\n".into())),
-        "1",
-        "error: LIAR/team/donkeycar@INDEX: could not decide: LIAR answered 429 for manifest \
-        LIAR/team/donkeycar INDEX",
-    ),
-    (
-        "no entry",
-        |n| ("GET", n.index(), Lie::Status(403, String::new())),
-        "1",
-        "error: LIAR/team/donkeycar@INDEX: could not decide: LIAR refuses to show manifest \
-        LIAR/team/donkeycar INDEX (403); log in or check the credentials",
-    ),
-    (
-        "a login without a word how",
-        |n| ("GET", n.index(), Lie::Status(401, String::new())),
-        "1",
-        "error: LIAR/team/donkeycar@INDEX: could not decide: LIAR refuses to show manifest \
-        LIAR/team/donkeycar INDEX (401); log in or check the credentials",
-    ),
-    (
-        "a login by a file",
-        |n| {
-            let challenge = "WWW-Authenticate: Bearer realm=\"file:///etc/passwd\"\r\n";
-            ("GET", n.index(), Lie::Status(401, challenge.into()))
-        },
-        "1",
-        "error: LIAR/team/donkeycar@INDEX: could not decide: LIAR refuses to show manifest \
-        LIAR/team/donkeycar INDEX (401); log in or check the credentials",
-    ),
-    (
-        "a login at a host without TLS",
-        |n| {
-            let challenge = "WWW-Authenticate: Bearer realm=\"http://evil.invalid/token\"\r\n";
-            ("GET", n.index(), Lie::Status(401, challenge.into()))
-        },
-        "1",
-        "error: LIAR/team/donkeycar@INDEX: could not decide: LIAR refuses to show manifest \
-        LIAR/team/donkeycar INDEX (401); log in or check the credentials",
-    ),
-    (
-        "a way in a circle",
-        |n| {
-            let to = format!("Location: /v2/team/donkeycar{}\r\n", n.index());
-            ("GET", n.index(), Lie::Status(307, to))
-        },
-        "1",
-        "error: LIAR/team/donkeycar@INDEX: could not decide: LIAR cannot be reached: too many \
-        redirects",
-    ),
-    (
-        "a way to a file",
-        |n| ("GET", n.index(), Lie::Status(307, "Location: file:///etc/passwd\r\n".into())),
-        "1",
-        "error: LIAR/team/donkeycar@INDEX: could not decide: LIAR answered 307 for manifest \
-        LIAR/team/donkeycar INDEX",
-    ),
-    (
-        "a page for people",
-        |n| ("GET", n.index(), Lie::Status(200, String::new())),
-        "10 altered-manifest",
-        "the manifest that was served is not the signed INDEX",
-    ),
-    (
-        "another index bit",
-        |n| ("GET", n.index(), Lie::Flipped),
-        "10 altered-manifest",
-        "the manifest that was served is not the signed INDEX",
-    ),
-    (
-        "half an index",
-        |n| ("GET", n.index(), Lie::Cut(100)),
-        "1",
-        "error: LIAR/team/donkeycar@INDEX: could not decide: LIAR cannot be reached: end of \
-        file before message length reached",
-    ),
-    (
-        "an index without end",
-        |n| ("GET", n.index(), Lie::Endless),
-        "1",
-        "error: LIAR/team/donkeycar@INDEX: could not decide: manifest LIAR/team/donkeycar \
-        INDEX is larger than 4194304 bytes",
-    ),
-    (
-        "an index of a terabyte",
-        |n| ("GET", n.index(), says("HTTP/1.1 200 OK\r\nContent-Length: 1099511627776\r\n\r\n{")),
-        "1",
-        "error: LIAR/team/donkeycar@INDEX: could not decide: manifest LIAR/team/donkeycar \
-        INDEX is larger than 4194304 bytes",
-    ),
-    (
-        "two lengths",
-        |n| {
-            (
-                "GET",
-                n.index(),
-                says("HTTP/1.1 200 OK\r\nContent-Length: 2\r\nContent-Length: 9\r\n\r\n{}"),
-            )
-        },
-        "1",
-        "error: LIAR/team/donkeycar@INDEX: could not decide: LIAR cannot be reached: invalid \
-        content-length parsed",
-    ),
-    (
-        "a chunk that is no number",
-        |n| {
-            (
-                "GET",
-                n.index(),
-                says("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n{}\r\n"),
-            )
-        },
-        "1",
-        "error: LIAR/team/donkeycar@INDEX: could not decide: LIAR cannot be reached: Invalid \
-        chunk size line: missing size digit",
-    ),
-    (
-        "a platform instead of the index",
-        |n| {
-            ("GET", n.index(), Lie::Instead(format!("/v2/team/donkeycar/manifests/{}", n.platform)))
-        },
-        "10 altered-manifest",
-        "the manifest that was served is not the signed INDEX",
-    ),
-    (
-        "no platform",
-        |n| ("GET", format!("/manifests/{}", n.platform), Lie::Status(404, String::new())),
-        "1",
-        "error: LIAR/team/donkeycar@INDEX: could not decide: manifest LIAR/team/donkeycar \
-        PLATFORM is not at LIAR",
-    ),
-    ("no statement", |n| ("GET", n.statement(), Lie::Status(404, String::new())), "0", ""),
-    (
-        "a fault instead of the statement",
-        |n| ("GET", n.statement(), Lie::Status(502, String::new())),
-        "1",
-        "error: LIAR/team/donkeycar@INDEX: could not decide: LIAR answered 502 for manifest \
-        LIAR/team/donkeycar STATEMENT",
-    ),
-    (
-        "the index instead of its statement",
-        |n| {
-            (
-                "GET",
-                n.statement(),
-                Lie::Instead(format!("/v2/team/donkeycar/manifests/{}", n.index)),
-            )
-        },
-        "0",
-        "",
-    ),
-    (
-        "a page instead of the statement",
-        |n| ("GET", n.statement(), Lie::Status(200, String::new())),
-        "0",
-        "",
-    ),
-    (
-        "another statement bit",
-        |n| ("GET", format!("/blobs/{}", n.bundle), Lie::Flipped),
-        "10 altered-statement",
-        "a signed statement was altered: the signature does not fit",
-    ),
-    (
-        "half a statement",
-        |n| ("GET", format!("/blobs/{}", n.bundle), Lie::Cut(100)),
-        "1",
-        "error: LIAR/team/donkeycar@INDEX: could not decide: LIAR cannot be reached: end of \
-        file before message length reached",
-    ),
-    (
-        "a statement without end",
-        |n| ("GET", format!("/blobs/{}", n.bundle), Lie::Endless),
-        "10 attestation-only",
-        "there is an attestation (https://model_signing/signature/v1.0) but no signature of \
-        the image",
-    ),
-];
+const READ: &[(&str, Make, &str, &str)] = rows! {
+    "no word": |n| ("GET", n.index(), says(""))
+        => "1", "error: LIAR/team/donkeycar@INDEX: could not decide: LIAR cannot be reached: \
+           connection closed before message completed";
+    "the words of another protocol": |n| ("GET", n.index(), says("SSH-2.0-OpenSSH_9.2\r\n"))
+        => "1", "error: LIAR/team/donkeycar@INDEX: could not decide: LIAR cannot be reached: \
+           invalid HTTP version parsed";
+    "a status that is none": |n| ("GET", n.index(), says("HTTP/1.1 99999 OK\r\n\r\n"))
+        => "1", "error: LIAR/team/donkeycar@INDEX: could not decide: LIAR cannot be reached: \
+           invalid HTTP status-code parsed";
+    "a fault of its own": |n| ("GET", n.index(), Lie::Status(500, String::new()))
+        => "1", "error: LIAR/team/donkeycar@INDEX: could not decide: LIAR answered 500 for \
+           manifest LIAR/team/donkeycar INDEX";
+    "too many questions": |n| ("GET", n.index(), Lie::Status(429, "Retry-After: 86400\r\n".into()))
+        => "1", "error: LIAR/team/donkeycar@INDEX: could not decide: LIAR answered 429 for \
+           manifest LIAR/team/donkeycar INDEX";
+    "no entry": |n| ("GET", n.index(), Lie::Status(403, String::new()))
+        => "1", "error: LIAR/team/donkeycar@INDEX: could not decide: LIAR refuses to show \
+           manifest LIAR/team/donkeycar INDEX (403); log in or check the credentials";
+    "a login without a word how": |n| ("GET", n.index(), Lie::Status(401, String::new()))
+        => "1", "error: LIAR/team/donkeycar@INDEX: could not decide: LIAR refuses to show \
+           manifest LIAR/team/donkeycar INDEX (401); log in or check the credentials";
+    "a login by a file": |n| {
+        let challenge = "WWW-Authenticate: Bearer realm=\"file:///etc/passwd\"\r\n";
+        ("GET", n.index(), Lie::Status(401, challenge.into()))
+    } => "1", "error: LIAR/team/donkeycar@INDEX: could not decide: LIAR refuses to show \
+           manifest LIAR/team/donkeycar INDEX (401); log in or check the credentials";
+    "a login at a host without TLS": |n| {
+        let challenge = "WWW-Authenticate: Bearer realm=\"http://evil.invalid/token\"\r\n";
+        ("GET", n.index(), Lie::Status(401, challenge.into()))
+    } => "1", "error: LIAR/team/donkeycar@INDEX: could not decide: LIAR refuses to show \
+           manifest LIAR/team/donkeycar INDEX (401); log in or check the credentials";
+    "a way in a circle": |n| {
+        let to = format!("Location: /v2/team/donkeycar{}\r\n", n.index());
+        ("GET", n.index(), Lie::Status(307, to))
+    } => "1", "error: LIAR/team/donkeycar@INDEX: could not decide: LIAR cannot be reached: too \
+           many redirects";
+    "a way to a file": |n| {
+        ("GET", n.index(), Lie::Status(307, "Location: file:///etc/passwd\r\n".into()))
+    } => "1", "error: LIAR/team/donkeycar@INDEX: could not decide: LIAR answered 307 for \
+           manifest LIAR/team/donkeycar INDEX";
+    "a page for people": |n| ("GET", n.index(), Lie::Status(200, String::new()))
+        => "10 altered-manifest", "the manifest that was served is not the signed INDEX";
+    "another index bit": |n| ("GET", n.index(), Lie::Flipped)
+        => "10 altered-manifest", "the manifest that was served is not the signed INDEX";
+    "half an index": |n| ("GET", n.index(), Lie::Cut(100))
+        => "1", "error: LIAR/team/donkeycar@INDEX: could not decide: LIAR cannot be reached: end \
+           of file before message length reached";
+    "an index without end": |n| ("GET", n.index(), Lie::Endless)
+        => "1", "error: LIAR/team/donkeycar@INDEX: could not decide: manifest \
+           LIAR/team/donkeycar INDEX is larger than 4194304 bytes";
+    "an index of a terabyte": |n| {
+        ("GET", n.index(), says("HTTP/1.1 200 OK\r\nContent-Length: 1099511627776\r\n\r\n{"))
+    } => "1", "error: LIAR/team/donkeycar@INDEX: could not decide: manifest \
+           LIAR/team/donkeycar INDEX is larger than 4194304 bytes";
+    "two lengths": |n| {
+        let lengths = "Content-Length: 2\r\nContent-Length: 9";
+        ("GET", n.index(), says(&format!("HTTP/1.1 200 OK\r\n{lengths}\r\n\r\n{{}}")))
+    } => "1", "error: LIAR/team/donkeycar@INDEX: could not decide: LIAR cannot be reached: \
+           invalid content-length parsed";
+    "a chunk that is no number": |n| {
+        let head = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n";
+        ("GET", n.index(), says(&format!("{head}zz\r\n{{}}\r\n")))
+    } => "1", "error: LIAR/team/donkeycar@INDEX: could not decide: LIAR cannot be reached: \
+           Invalid chunk size line: missing size digit";
+    "a platform instead of the index": |n| {
+        ("GET", n.index(), Lie::Instead(format!("/v2/team/donkeycar/manifests/{}", n.platform)))
+    } => "10 altered-manifest", "the manifest that was served is not the signed INDEX";
+    "no platform": |n| {
+        ("GET", format!("/manifests/{}", n.platform), Lie::Status(404, String::new()))
+    } => "1", "error: LIAR/team/donkeycar@INDEX: could not decide: manifest \
+           LIAR/team/donkeycar PLATFORM is not at LIAR";
+    "no statement": |n| ("GET", n.statement(), Lie::Status(404, String::new())) => "0", "";
+    "a fault instead of the statement": |n| ("GET", n.statement(), Lie::Status(502, String::new()))
+        => "1", "error: LIAR/team/donkeycar@INDEX: could not decide: LIAR answered 502 for \
+           manifest LIAR/team/donkeycar STATEMENT";
+    "the index instead of its statement": |n| {
+        ("GET", n.statement(), Lie::Instead(format!("/v2/team/donkeycar/manifests/{}", n.index)))
+    } => "0", "";
+    "a page instead of the statement": |n| ("GET", n.statement(), Lie::Status(200, String::new()))
+        => "0", "";
+    "another statement bit": |n| ("GET", format!("/blobs/{}", n.bundle), Lie::Flipped)
+        => "10 altered-statement", "a signed statement was altered: the signature does not fit";
+    "half a statement": |n| ("GET", format!("/blobs/{}", n.bundle), Lie::Cut(100))
+        => "1", "error: LIAR/team/donkeycar@INDEX: could not decide: LIAR cannot be reached: end \
+           of file before message length reached";
+    "a statement without end": |n| ("GET", format!("/blobs/{}", n.bundle), Lie::Endless)
+        => "10 unsigned", "nobody signed it";
+};
+
+/// A text without digests, and without the sizes of what has them.
+fn masked(text: &str) -> String {
+    let mut parts = text.split("sha256:");
+    let mut out = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        let hex = part.trim_start_matches(|c: char| c.is_ascii_hexdigit());
+        out.push_str("DIGEST");
+        out.push_str(&if hex.contains(" bytes)") { unnumbered(hex, "(") } else { hex.to_owned() });
+    }
+    out
+}
 
 /// The verifier's verdict on the good release behind the liar.
 fn check(world: &World, liar: &Liar) -> Answer {
@@ -261,7 +155,12 @@ fn check(world: &World, liar: &Liar) -> Answer {
     assert_eq!(verdict["admitted"], false);
     let refusal = &verdict["refusal"];
     let said = refusal["message"].as_str().unwrap_or_else(|| panic!("{verdict:#}"));
-    Answer::new(format!("10 {}", refusal["code"].as_str().unwrap()), world.tame(said, &more))
+    // Of several documents that are no release statement, the first one found is spoken of.
+    let (code, said) = match refusal["code"].as_str().unwrap() {
+        "attestation-only" => ("unsigned", "nobody signed it"),
+        code => (code, said),
+    };
+    Answer::new(format!("10 {code}"), world.tame(said, &more))
 }
 
 #[test]
@@ -302,53 +201,38 @@ fn a_registry_that_says_nothing() {
     let liar = Liar::before(&world.lane.registry);
     liar.lie("GET", "/manifests/", Lie::Silent);
     let got = world.unchanged(&mut table, "silence", || check(&world, &liar));
-    table.row(
-        "silence",
-        &got,
-        "1",
-        "error: LIAR/team/donkeycar@INDEX: could not decide: LIAR cannot be reached: \
-        operation timed out",
-    );
+    let says = "error: LIAR/team/donkeycar@INDEX: could not decide: LIAR cannot be reached: \
+                operation timed out";
+    table.row("silence", &got, "1", says);
     table.end(1);
 }
 
 /// What it is, the lie, the words.
-const WRITTEN: &[(&str, &str, &str, fn() -> Lie, &str)] = &[
-    ("no place for blobs", "POST", "/blobs/uploads/", || Lie::Status(405, String::new()), ""),
-    (
-        "an upload elsewhere",
-        "POST",
-        "/blobs/uploads/",
-        || {
-            Lie::Says("HTTP/1.1 202 Accepted\r\nLocation: http://evil.invalid/upload\r\nContent-Length: 0\r\nConnection: close\r\n\r\n".to_owned())
-        },
-        "",
-    ),
-    (
-        "a way elsewhere",
-        "POST",
-        "/blobs/uploads/",
-        || Lie::Status(307, "Location: http://evil.invalid/\r\n".to_owned()),
-        "",
-    ),
-    ("an upload without a place", "POST", "/blobs/uploads/", || Lie::Pretend(202), ""),
-    (
-        "a manifest that is too large for it",
-        "PUT",
-        "/manifests/",
-        || Lie::Status(413, String::new()),
-        "",
-    ),
-    ("a manifest that is taken and gone", "PUT", "/manifests/sha256:", || Lie::Pretend(201), ""),
-    (
-        "a manifest that comes back with another bit",
-        "GET",
-        "/manifests/sha256:",
-        || Lie::Flipped,
-        "",
-    ),
-    ("no tags", "PUT", "/manifests/v", || Lie::Status(403, String::new()), ""),
-];
+const WRITTEN: &[(&str, &str, &str, fn() -> Lie, &str)] = rows! {
+    "no place for blobs": "POST", "/blobs/uploads/", || Lie::Status(405, String::new())
+        => "error: LIAR refuses blob DIGEST (405); check the credentials and the registry's rules";
+    "an upload elsewhere": "POST", "/blobs/uploads/", || {
+        Lie::Status(202, "Location: http://evil.invalid/upload\r\n".to_owned())
+    } => "error: LIAR sends blob DIGEST to http://evil.invalid; this is not followed: give \
+           that registry's own address";
+    "a way elsewhere": "POST", "/blobs/uploads/", || {
+        Lie::Status(307, "Location: http://evil.invalid/\r\n".to_owned())
+    } => "error: LIAR sends blob DIGEST to http://evil.invalid; this is not followed: give \
+           that registry's own address";
+    "an upload without a place": "POST", "/blobs/uploads/", || Lie::Pretend(202)
+        => "error: LIAR answers blob DIGEST with no Location";
+    "a manifest that is too large for it": "PUT", "/manifests/", || Lie::Status(413, String::new())
+        => "error: LIAR refuses manifest DIGEST (413); check the credentials and the registry's \
+           rules";
+    "a manifest that is taken and gone": "PUT", "/manifests/sha256:", || Lie::Pretend(201)
+        => "error: LIAR was sent manifest DIGEST, and gives back nothing; do not trust it with \
+           releases";
+    "a manifest that comes back with another bit": "GET", "/manifests/sha256:", || Lie::Flipped
+        => "error: LIAR was sent manifest DIGEST, and gives back DIGEST (N bytes); do not trust \
+           it with releases";
+    "no tags": "PUT", "/manifests/v", || Lie::Status(403, String::new())
+        => "error: LIAR refuses tag v3.0.0 (403); check the credentials and the registry's rules";
+};
 
 #[test]
 fn registries_that_are_written() {
@@ -378,11 +262,7 @@ fn registries_that_are_written() {
     for (what, method, path, lie, says) in WRITTEN {
         liar.lie(method, path, lie());
         let got = world.unchanged(&mut table, what, || release("3"));
-        let elsewhere = got.says.split("sha256:").map(|part| {
-            let hex = part.chars().take_while(char::is_ascii_hexdigit).count();
-            if hex == 64 { format!("sha256:…{}", &part[64..]) } else { part.to_owned() }
-        });
-        let got = Answer::new(got.code, elsewhere.collect::<Vec<_>>().concat());
+        let got = Answer::new(got.code, masked(&got.says));
         table.row(what, &got, "1", says);
         let tagged = http::get(&real, "/v2/team/donkeycar/manifests/v3.0.0").unwrap();
         if tagged.status != 404 {

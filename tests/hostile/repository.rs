@@ -130,169 +130,95 @@ impl<'a> Maker<'a> {
 type Make = fn(&Maker<'_>) -> Pushed;
 
 /// What it is, how it is made, the code of the failed run, its words.
-const ROWS: &[(&str, Make, &str, &str)] = &[
-    (
-        "a link as model",
-        |m| m.tag(&m.model(LINK, &m.blob(b"/etc/passwd"))),
-        "checkout-failed",
-        "models/pilot.onnx: is a link or submodule (mode 120000); commit the file itself",
-    ),
-    (
-        "a link as card",
-        |m| m.tag(&m.card(LINK, &m.blob(b"../../../../etc/passwd"))),
-        "checkout-failed",
-        "models/pilot.yaml: is a link or submodule (mode 120000); commit the file itself",
-    ),
-    (
-        "a link as folder of the model",
-        |m| m.tag(&m.commit(&[(LINK, &m.blob(b"/etc"), "models")])),
-        "checkout-failed",
-        "models/pilot.onnx: not in commit COMMIT; the pipeline's `spec.model` names it",
-    ),
-    (
-        "a submodule as model",
-        |m| m.tag(&m.model(MODULE, &"1".repeat(40))),
-        "checkout-failed",
-        "models/pilot.onnx: is no file in commit COMMIT",
-    ),
-    (
-        "a submodule as folder of the model",
-        |m| m.tag(&m.commit(&[(MODULE, &"1".repeat(40), "models")])),
-        "checkout-failed",
-        "models/pilot.onnx: not in commit COMMIT; the pipeline's `spec.model` names it",
-    ),
-    (
-        "a folder as model",
-        |m| {
-            let inside = m.blob(b"x");
-            m.tag(&m.commit(&[(FILE, &inside, "models/pilot.onnx/x"), (FILE, &inside, CARD)]))
-        },
-        "checkout-failed",
-        "models/pilot.onnx: is no file in commit COMMIT",
-    ),
-    (
-        "no model",
-        |m| m.tag(&m.commit(&[(FILE, &m.good(CARD), CARD)])),
-        "checkout-failed",
-        "models/pilot.onnx: not in commit COMMIT; the pipeline's `spec.model` names it",
-    ),
-    (
-        "no card",
-        |m| m.tag(&m.commit(&[(FILE, &m.good(MODEL), MODEL)])),
-        "checkout-failed",
-        "models/pilot.yaml: not in commit COMMIT; the pipeline's `spec.model` names it",
-    ),
-    (
-        "a model under another case",
-        |m| {
-            m.tag(&m.commit(&[
-                (FILE, &m.good(MODEL), "Models/pilot.onnx"),
-                (FILE, &m.good(CARD), CARD),
-            ]))
-        },
-        "checkout-failed",
-        "models/pilot.onnx: not in commit COMMIT; the pipeline's `spec.model` names it",
-    ),
-    (
-        "no files at all",
-        |m| m.tag(&m.commit(&[])),
-        "checkout-failed",
-        "models/pilot.onnx: not in commit COMMIT; the pipeline's `spec.model` names it",
-    ),
-    (
-        "a model too large",
-        |m| m.tag(&m.model(FILE, &m.blob(&vec![0; MODEL_LIMIT + 1]))),
-        "checkout-failed",
-        "models/pilot.onnx: 4194305 bytes, at most 4194304 are taken \
-        (`spec.model.contract.maxBytes`)",
-    ),
-    (
-        "a card too large",
-        |m| m.tag(&m.card(FILE, &m.blob(&vec![b'#'; CARD_LIMIT + 1]))),
-        "checkout-failed",
-        "models/pilot.yaml: 65537 bytes, at most 65536 are taken",
-    ),
-    (
-        "a card that is no text",
-        |m| m.tag(&m.card(FILE, &m.blob(b"name: \xff\xfe"))),
-        "checkout-failed",
-        "models/pilot.yaml: not UTF-8: stream did not contain valid UTF-8",
-    ),
-    (
-        "a tag of a file",
-        |m| m.tag(&m.blob(b"not a commit")),
-        "checkout-failed",
-        "refs/tags/TAG names no commit: git: error: refs/tags/TAG^{commit}: expected commit \
-        type, but the object dereferences to blob type; fatal: Needed a single revision",
-    ),
-    (
-        "a tag of a folder",
-        |m| m.tag(&m.tree(&[(FILE, &m.good(MODEL), MODEL)])),
-        "checkout-failed",
-        "refs/tags/TAG names no commit: git: error: refs/tags/TAG^{commit}: expected commit \
-        type, but the object dereferences to tree type; fatal: Needed a single revision",
-    ),
-    (
-        "a tag of a tag of a file",
-        |m| {
-            let blob = m.blob(b"not a commit either");
-            let tag = format!("object {blob}\ntype blob\ntag x\ntagger A <a@b> 0 +0000\n\nx\n");
-            m.tag(&m.raw("tag", &tag))
-        },
-        "checkout-failed",
-        "refs/tags/TAG names no commit: git: error: refs/tags/TAG^{commit}: expected commit \
-        type, but the object dereferences to blob type; fatal: Needed a single revision",
-    ),
-    (
-        "a tag that is gone",
-        |m| {
-            let pushed = m.tag(&m.model(FILE, &m.blob(b"gone")));
-            let bare = m.world.lane.bare("donkeycar");
-            m.world.lane.git(&bare, &["update-ref", "-d", &format!("refs/tags/{}", pushed.tag)]);
-            pushed
-        },
-        "checkout-failed",
-        "fetching tag TAG from DIR/state/git/team/donkeycar.git: git: fatal: couldn't find \
-        remote ref refs/tags/TAG",
-    ),
-    (
-        "a tag at another commit than was told",
-        |m| {
-            let pushed = m.tag(&m.model(FILE, &m.good(MODEL)));
-            Pushed { commit: "2".repeat(40), ..pushed }
-        },
-        "tag-moved",
-        "tag TAG was announced at COMMIT, the repository has it at OBJECT",
-    ),
-    (
-        "a commit of the year 300000000",
-        |m| {
-            let tree = m.tree(&[(FILE, &m.good(MODEL), MODEL), (FILE, &m.good(CARD), CARD)]);
-            let who = "A <a@b> 9467077660800000 +0000";
-            m.tag(&m.raw("commit", &format!("tree {tree}\nauthor {who}\ncommitter {who}\n\nx\n")))
-        },
-        "",
-        "",
-    ),
-    (
-        "a pointer to large files",
-        |m| {
-            let pointer = "version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 1\n";
-            let attributes = m.blob(b"*.onnx filter=lfs diff=lfs merge=lfs -text\n");
-            let entries = [
-                (FILE, m.blob(pointer.as_bytes()), MODEL),
-                (FILE, m.good(CARD), CARD),
-                (FILE, attributes, ".gitattributes"),
-            ];
-            m.tag(
-                &m.commit(&entries.each_ref().map(|(mode, id, path)| (*mode, id.as_str(), *path))),
-            )
-        },
-        "model-lfs-pointer",
-        "models/pilot.onnx: this is a Git LFS pointer, not the model: fetch the file with \
-        `git lfs pull`, or turn on LFS for this repository in the pipeline file",
-    ),
-];
+const ROWS: &[(&str, Make, &str, &str)] = rows! {
+    "a link as model": |m| m.tag(&m.model(LINK, &m.blob(b"/etc/passwd")))
+        => "checkout-failed", "models/pilot.onnx: is a link or submodule (mode 120000); commit \
+           the file itself";
+    "a link as card": |m| m.tag(&m.card(LINK, &m.blob(b"../../../../etc/passwd")))
+        => "checkout-failed", "models/pilot.yaml: is a link or submodule (mode 120000); commit \
+           the file itself";
+    "a link as folder of the model": |m| {
+        m.tag(&m.commit(&[(LINK, &m.blob(b"/etc"), "models")]))
+    } => "checkout-failed", "models/pilot.onnx: not in commit COMMIT; the pipeline's \
+           `spec.model` names it";
+    "a submodule as model": |m| m.tag(&m.model(MODULE, &"1".repeat(40)))
+        => "checkout-failed", "models/pilot.onnx: is no file in commit COMMIT";
+    "a submodule as folder of the model": |m| {
+        m.tag(&m.commit(&[(MODULE, &"1".repeat(40), "models")]))
+    } => "checkout-failed", "models/pilot.onnx: not in commit COMMIT; the pipeline's \
+           `spec.model` names it";
+    "a folder as model": |m| {
+        let inside = m.blob(b"x");
+        m.tag(&m.commit(&[(FILE, &inside, "models/pilot.onnx/x"), (FILE, &inside, CARD)]))
+    } => "checkout-failed", "models/pilot.onnx: is no file in commit COMMIT";
+    "no model": |m| m.tag(&m.commit(&[(FILE, &m.good(CARD), CARD)]))
+        => "checkout-failed", "models/pilot.onnx: not in commit COMMIT; the pipeline's \
+           `spec.model` names it";
+    "no card": |m| m.tag(&m.commit(&[(FILE, &m.good(MODEL), MODEL)]))
+        => "checkout-failed", "models/pilot.yaml: not in commit COMMIT; the pipeline's \
+           `spec.model` names it";
+    "a model under another case": |m| {
+        let (model, card) = (m.good(MODEL), m.good(CARD));
+        m.tag(&m.commit(&[(FILE, &model, "Models/pilot.onnx"), (FILE, &card, CARD)]))
+    } => "checkout-failed", "models/pilot.onnx: not in commit COMMIT; the pipeline's \
+           `spec.model` names it";
+    "no files at all": |m| m.tag(&m.commit(&[]))
+        => "checkout-failed", "models/pilot.onnx: not in commit COMMIT; the pipeline's \
+           `spec.model` names it";
+    "a model too large": |m| m.tag(&m.model(FILE, &m.blob(&vec![0; MODEL_LIMIT + 1])))
+        => "checkout-failed", "models/pilot.onnx: 4194305 bytes, at most 4194304 are taken \
+           (`spec.model.contract.maxBytes`)";
+    "a card too large": |m| {
+        m.tag(&m.card(FILE, &m.blob(&vec![b'#'; CARD_LIMIT + 1])))
+    } => "checkout-failed", "models/pilot.yaml: 65537 bytes, at most 65536 are taken";
+    "a card that is no text": |m| m.tag(&m.card(FILE, &m.blob(b"name: \xff\xfe")))
+        => "checkout-failed", "models/pilot.yaml: not UTF-8: stream did not contain valid UTF-8";
+    "a tag of a file": |m| m.tag(&m.blob(b"not a commit"))
+        => "checkout-failed", "refs/tags/TAG names no commit: git: error: \
+           refs/tags/TAG^{commit}: expected commit type, but the object dereferences to blob \
+           type; fatal: Needed a single revision";
+    "a tag of a folder": |m| m.tag(&m.tree(&[(FILE, &m.good(MODEL), MODEL)]))
+        => "checkout-failed", "refs/tags/TAG names no commit: git: error: \
+           refs/tags/TAG^{commit}: expected commit type, but the object dereferences to tree \
+           type; fatal: Needed a single revision";
+    "a tag of a tag of a file": |m| {
+        let blob = m.blob(b"not a commit either");
+        let tag = format!("object {blob}\ntype blob\ntag x\ntagger A <a@b> 0 +0000\n\nx\n");
+        m.tag(&m.raw("tag", &tag))
+    } => "checkout-failed", "refs/tags/TAG names no commit: git: error: \
+           refs/tags/TAG^{commit}: expected commit type, but the object dereferences to blob \
+           type; fatal: Needed a single revision";
+    "a tag that is gone": |m| {
+        let pushed = m.tag(&m.model(FILE, &m.blob(b"gone")));
+        let bare = m.world.lane.bare("donkeycar");
+        m.world.lane.git(&bare, &["update-ref", "-d", &format!("refs/tags/{}", pushed.tag)]);
+        pushed
+    } => "checkout-failed", "fetching tag TAG from DIR/state/git/team/donkeycar.git: git: \
+           fatal: couldn't find remote ref refs/tags/TAG";
+    "a tag at another commit than was told": |m| {
+        let pushed = m.tag(&m.model(FILE, &m.good(MODEL)));
+        Pushed { commit: "2".repeat(40), ..pushed }
+    } => "tag-moved", "tag TAG was announced at COMMIT, the repository has it at OBJECT";
+    "a commit of the year 300000000": |m| {
+        let tree = m.tree(&[(FILE, &m.good(MODEL), MODEL), (FILE, &m.good(CARD), CARD)]);
+        let who = "A <a@b> 9467077660800000 +0000";
+        m.tag(&m.raw("commit", &format!("tree {tree}\nauthor {who}\ncommitter {who}\n\nx\n")))
+    } => "checkout-failed", "commit COMMIT was made at 9467077660800000 s, which is no time: \
+           parameter 'Unix timestamp seconds' is not in the required range of \
+           -377705023201..=253402207200";
+    "a pointer to large files": |m| {
+        let pointer = "version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 1\n";
+        let attributes = m.blob(b"*.onnx filter=lfs diff=lfs merge=lfs -text\n");
+        let entries = [
+            (FILE, m.blob(pointer.as_bytes()), MODEL),
+            (FILE, m.good(CARD), CARD),
+            (FILE, attributes, ".gitattributes"),
+        ];
+        m.tag(&m.commit(&entries.each_ref().map(|(mode, id, path)| (*mode, id.as_str(), *path))))
+    } => "model-lfs-pointer", "models/pilot.onnx: this is a Git LFS pointer, not the model: \
+           fetch the file with `git lfs pull`, or turn on LFS for this repository in the \
+           pipeline file";
+};
 
 #[test]
 fn repositories() {
@@ -328,13 +254,9 @@ fn trapped(maker: &Maker<'_>, table: &mut Table) {
         table.note(what, "a program was run");
     }
     maker.untrap(&names);
-    table.row(
-        what,
-        &got,
-        "model-unknown-field",
-        "models/pilot.onnx: field 13 of message Model is not in the ONNX specification up to \
-        IR version 10: export with an older IR version",
-    );
+    let says = "models/pilot.onnx: field 13 of message Model is not in the ONNX specification up \
+                to IR version 10: export with an older IR version";
+    table.row(what, &got, "model-unknown-field", says);
 }
 
 /// A repository with an object that is not what its name says.

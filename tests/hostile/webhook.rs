@@ -131,387 +131,202 @@ fn signature(name: &'static str, value: &str) -> Option<Vec<(&'static str, Strin
 }
 
 /// What it is, what is changed in the good delivery, the status with the code, the words.
-const ROWS: &[(&str, Edit, &str, &str)] = &[
+const ROWS: &[(&str, Edit, &str, &str)] = rows! {
     // Signatures.
-    (
-        "signed is another body",
-        |a| a.signed = Some(b"{}".to_vec()),
-        "401 signature",
-        "X-Hub-Signature-256 does not match the body",
-    ),
-    (
-        "signed is the body without its last byte",
-        |a| {
-            a.body.push(b' ');
-            a.signed = Some(a.body[..a.body.len() - 1].to_vec());
-        },
-        "401 signature",
-        "X-Hub-Signature-256 does not match the body",
-    ),
-    (
-        "signed with nothing",
-        |a| a.secret = Some(String::new()),
-        "401 signature",
-        "X-Hub-Signature-256 does not match the body",
-    ),
-    (
-        "no signature",
-        |a| a.signatures = Some(vec![]),
-        "401 signature",
-        "X-Hub-Signature-256 is missing",
-    ),
-    (
-        "an old signature alone",
-        |a| {
-            a.signatures = signature("X-Hub-Signature", &format!("sha1={}", "0".repeat(40)));
-        },
-        "401 signature",
-        "X-Hub-Signature-256 is missing",
-    ),
-    (
-        "a signature in another scheme",
-        |a| {
-            a.signatures = signature("X-Hub-Signature-256", &format!("sha512={}", "0".repeat(128)));
-        },
-        "401 signature",
-        "X-Hub-Signature-256 is not sha256= and 64 hexadecimal digits",
-    ),
-    (
-        "a signature one digit short",
-        |a| {
-            a.signatures = signature("X-Hub-Signature-256", &format!("sha256={}", "0".repeat(63)));
-        },
-        "401 signature",
-        "X-Hub-Signature-256 is not sha256= and 64 hexadecimal digits",
-    ),
-    (
-        "the right signature twice",
-        |a| {
-            a.signatures = Some(vec![
-                ("X-Hub-Signature-256", "RIGHT".to_owned()),
-                ("X-Hub-Signature-256", "RIGHT".to_owned()),
-            ]);
-        },
-        "401 signature",
-        "X-Hub-Signature-256 is not sha256= and 64 hexadecimal digits",
-    ),
-    (
-        "two signatures in one line",
-        |a| {
-            a.signatures = signature("X-Hub-Signature-256", "RIGHT, RIGHT");
-        },
-        "401 signature",
-        "X-Hub-Signature-256 is not sha256= and 64 hexadecimal digits",
-    ),
-    (
-        "the right signature and a word",
-        |a| {
-            a.signatures = signature("X-Hub-Signature-256", "RIGHT;x");
-        },
-        "401 signature",
-        "X-Hub-Signature-256 is not sha256= and 64 hexadecimal digits",
-    ),
+    "signed is another body": |a| a.signed = Some(b"{}".to_vec())
+        => "401 signature", "X-Hub-Signature-256 does not match the body";
+    "signed is the body without its last byte": |a| {
+        a.body.push(b' ');
+        a.signed = Some(a.body[..a.body.len() - 1].to_vec());
+    } => "401 signature", "X-Hub-Signature-256 does not match the body";
+    "signed with nothing": |a| a.secret = Some(String::new())
+        => "401 signature", "X-Hub-Signature-256 does not match the body";
+    "no signature": |a| a.signatures = Some(vec![])
+        => "401 signature", "X-Hub-Signature-256 is missing";
+    "an old signature alone": |a| {
+        a.signatures = signature("X-Hub-Signature", &format!("sha1={}", "0".repeat(40)));
+    } => "401 signature", "X-Hub-Signature-256 is missing";
+    "a signature in another scheme": |a| {
+        a.signatures = signature("X-Hub-Signature-256", &format!("sha512={}", "0".repeat(128)));
+    } => "401 signature", "X-Hub-Signature-256 is not sha256= and 64 hexadecimal digits";
+    "a signature one digit short": |a| {
+        a.signatures = signature("X-Hub-Signature-256", &format!("sha256={}", "0".repeat(63)));
+    } => "401 signature", "X-Hub-Signature-256 is not sha256= and 64 hexadecimal digits";
+    "the right signature twice": |a| {
+        a.signatures = Some(vec![
+            ("X-Hub-Signature-256", "RIGHT".to_owned()),
+            ("X-Hub-Signature-256", "RIGHT".to_owned()),
+        ]);
+    } => "401 signature", "X-Hub-Signature-256 is not sha256= and 64 hexadecimal digits";
+    "two signatures in one line": |a| {
+        a.signatures = signature("X-Hub-Signature-256", "RIGHT, RIGHT");
+    } => "401 signature", "X-Hub-Signature-256 is not sha256= and 64 hexadecimal digits";
+    "the right signature and a word": |a| {
+        a.signatures = signature("X-Hub-Signature-256", "RIGHT;x");
+    } => "401 signature", "X-Hub-Signature-256 is not sha256= and 64 hexadecimal digits";
     // Requests.
-    (
-        "a patch of JSON",
-        |a| a.set("Content-Type", "application/json-patch+json"),
-        "415 content-type",
-        "content type `application/json-patch+json` is not taken",
-    ),
-    (
-        "a multipart form",
-        |a| a.set("Content-Type", "multipart/form-data; boundary=x"),
-        "415 content-type",
-        "content type `multipart/form-data` is not taken",
-    ),
-    ("an escape code as type", |a| a.set("Content-Type", "text/\u{1b}[2J"), "400", ""),
-    ("a delete", |a| a.method = "DELETE", "405 method", "this takes POST alone"),
-    ("the API's path", |a| a.path = "/rollback", "404 path", "nothing is here"),
-    ("a path that climbs", |a| a.path = "/webhook/../runs", "404 path", "nothing is here"),
-    ("a path with a slash more", |a| a.path = "/webhook/", "404 path", "nothing is here"),
-    (
-        "no event",
-        |a| a.headers.retain(|(name, _)| *name != "X-GitHub-Event"),
-        "400 headers",
-        "X-GitHub-Event is missing",
-    ),
-    (
-        "an event of many words",
-        |a| a.set("X-GitHub-Event", &"push ".repeat(30)),
-        "400 headers",
-        "X-GitHub-Event is missing",
-    ),
-    (
-        "no delivery",
-        |a| a.headers.retain(|(name, _)| *name != "X-GitHub-Delivery"),
-        "400 headers",
-        "X-GitHub-Delivery is missing or unreadable",
-    ),
-    (
-        "a delivery with a space",
-        |a| a.set("X-GitHub-Delivery", "a b"),
-        "400 headers",
-        "X-GitHub-Delivery is missing or unreadable",
-    ),
-    (
-        "a delivery of a page",
-        |a| a.set("X-GitHub-Delivery", &"d".repeat(101)),
-        "400 headers",
-        "X-GitHub-Delivery is missing or unreadable",
-    ),
-    ("an event nobody knows", |a| a.set("X-GitHub-Event", "push\u{7f}"), "400", ""),
-    (
-        "an event with markup",
-        |a| a.set("X-GitHub-Event", "<b>push</b>"),
-        "200 ignored",
-        "`<b>push</b>` starts nothing",
-    ),
+    "a patch of JSON": |a| a.set("Content-Type", "application/json-patch+json")
+        => "415 content-type", "content type `application/json-patch+json` is not taken";
+    "a multipart form": |a| a.set("Content-Type", "multipart/form-data; boundary=x")
+        => "415 content-type", "content type `multipart/form-data` is not taken";
+    "an escape code as type": |a| a.set("Content-Type", "text/\u{1b}[2J") => "400", "";
+    "a delete": |a| a.method = "DELETE" => "405 method", "this takes POST alone";
+    "the API's path": |a| a.path = "/rollback" => "404 path", "nothing is here";
+    "a path that climbs": |a| a.path = "/webhook/../runs" => "404 path", "nothing is here";
+    "a path with a slash more": |a| a.path = "/webhook/" => "404 path", "nothing is here";
+    "no event": |a| a.headers.retain(|(name, _)| *name != "X-GitHub-Event")
+        => "400 headers", "X-GitHub-Event is missing";
+    "an event of many words": |a| a.set("X-GitHub-Event", &"push ".repeat(30))
+        => "400 headers", "X-GitHub-Event is missing";
+    "no delivery": |a| a.headers.retain(|(name, _)| *name != "X-GitHub-Delivery")
+        => "400 headers", "X-GitHub-Delivery is missing or unreadable";
+    "a delivery with a space": |a| a.set("X-GitHub-Delivery", "a b")
+        => "400 headers", "X-GitHub-Delivery is missing or unreadable";
+    "a delivery of a page": |a| a.set("X-GitHub-Delivery", &"d".repeat(101))
+        => "400 headers", "X-GitHub-Delivery is missing or unreadable";
+    "an event nobody knows": |a| a.set("X-GitHub-Event", "push\u{7f}") => "400", "";
+    "an event with markup": |a| a.set("X-GitHub-Event", "<b>push</b>")
+        => "200 ignored", "`<b>push</b>` starts nothing";
     // Bodies.
-    (
-        "nothing",
-        |a| a.text(""),
-        "400 payload",
-        "the body is not a JSON object: it does not start with `{`",
-    ),
-    (
-        "a list of the fields",
-        |a| a.text(format!("[{}]", push())),
-        "400 payload",
-        "the body is not a JSON object: it does not start with `{`",
-    ),
-    (
-        "null",
-        |a| a.text("null"),
-        "400 payload",
-        "the body is not a JSON object: it does not start with `{`",
-    ),
-    (
-        "two documents",
-        |a| a.text(format!("{}{}", push(), push())),
-        "400 payload",
-        "the body is not a JSON object: trailing characters at line 1 column 284",
-    ),
-    (
-        "cut short",
-        |a| a.body.truncate(a.body.len() - 2),
-        "400 payload",
-        "the body is not a JSON object: EOF while parsing an object at line 1 column 281",
-    ),
-    (
-        "a byte order mark",
-        |a| a.text(format!("\u{feff}{}", push())),
-        "400 payload",
-        "the body is not a JSON object: it does not start with `{`",
-    ),
-    (
-        "bytes that are no text",
-        |a| {
-            let at = a.body.windows(4).position(|four| four == b"tags").unwrap();
-            a.body[at] = 0xff;
-        },
-        "400 payload",
-        "the body is not a JSON object: invalid unicode code point at line 1 column 227",
-    ),
-    (
-        "half a surrogate",
-        |a| {
-            a.text(push().to_string().replace("v9.9.9", "\\ud800"));
-        },
-        "400 payload",
-        "the body is not a JSON object: unexpected end of hex escape at line 1 column 238",
-    ),
-    (
-        "a hundred thousand lists",
-        |a| a.text(format!("{{\"x\":{}", "[".repeat(100_000))),
-        "400 payload",
-        "the body is not a JSON object: EOF while parsing a list at line 1 column 100005",
-    ),
-    (
-        "a field twice",
-        |a| {
-            a.text(push().to_string().replacen('{', "{\"ref\":\"refs/tags/v8\",", 1));
-        },
-        "400 payload",
-        "the body is not a JSON object: duplicate field `ref` at line 1 column 240",
-    ),
-    (
-        "no number",
-        |a| a.text("{\"after\":NaN}"),
-        "400 payload",
-        "the body is not a JSON object: expected value at line 1 column 10",
-    ),
-    (
-        "a number too large",
-        |a| a.text("{\"after\":1e999}"),
-        "400 payload",
-        "the body is not a JSON object: number out of range at line 1 column 14",
-    ),
-    (
-        "packed",
-        |a| {
-            let mut packed = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
-            packed.write_all(&a.body).unwrap();
-            a.body = packed.finish().unwrap();
-            a.set("Content-Encoding", "gzip");
-        },
-        "400 payload",
-        "the body is not a JSON object: it does not start with `{`",
-    ),
-    (
-        "an empty object",
-        |a| a.text("{}"),
-        "400 payload",
-        "the push has no usable `repository.full_name`: missing",
-    ),
-    (
-        "a ref that is a number",
-        |a| a.field("ref", json!(7)),
-        "400 payload",
-        "the push has no usable `ref`: missing",
-    ),
-    (
-        "no object",
-        |a| a.field("after", Value::Null),
-        "400 payload",
-        "the push has no usable `after`: missing",
-    ),
-    (
-        "an object that is a branch",
-        |a| a.field("after", json!("main")),
-        "400 payload",
-        "the push has no usable `after`: `main` is not a commit (40 lower-case hexadecimal \
-        digits)",
-    ),
-    (
-        "an object in capitals",
-        |a| a.field("after", json!("A".repeat(40))),
-        "400 payload",
-        "the push has no usable `after`: `AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA` is not a \
-        commit (40 lower-case hexadecimal digits)",
-    ),
-    (
-        "an object of another hash",
-        |a| a.field("after", json!("1".repeat(64))),
-        "400 payload",
-        "the push has no usable `after`: \
-        `1111111111111111111111111111111111111111111111111111111111111111` is not a commit \
-        (40 lower-case hexadecimal digits)",
-    ),
-    (
-        "a commit that is an option",
-        |a| {
-            a.field("head_commit", json!({ "id": "--upload-pack=touch /tmp/x" }));
-        },
-        "400 payload",
-        "the push has no usable `head_commit.id`: `--upload-pack=touch /tmp/x` is not a \
-        commit (40 lower-case hexadecimal digits)",
-    ),
+    "nothing": |a| a.text("")
+        => "400 payload", "the body is not a JSON object: it does not start with `{`";
+    "a list of the fields": |a| a.text(format!("[{}]", push()))
+        => "400 payload", "the body is not a JSON object: it does not start with `{`";
+    "null": |a| a.text("null")
+        => "400 payload", "the body is not a JSON object: it does not start with `{`";
+    "two documents": |a| a.text(format!("{}{}", push(), push()))
+        => "400 payload", "the body is not a JSON object: trailing characters at line 1 column 284";
+    "cut short": |a| a.body.truncate(a.body.len() - 2)
+        => "400 payload", "the body is not a JSON object: EOF while parsing an object at line 1 \
+           column 281";
+    "a byte order mark": |a| a.text(format!("\u{feff}{}", push()))
+        => "400 payload", "the body is not a JSON object: it does not start with `{`";
+    "bytes that are no text": |a| {
+        let at = a.body.windows(4).position(|four| four == b"tags").unwrap();
+        a.body[at] = 0xff;
+    } => "400 payload", "the body is not a JSON object: invalid unicode code point at line 1 \
+           column 227";
+    "half a surrogate": |a| {
+        a.text(push().to_string().replace("v9.9.9", "\\ud800"));
+    } => "400 payload", "the body is not a JSON object: unexpected end of hex escape at line 1 \
+           column 238";
+    "a hundred thousand lists": |a| a.text(format!("{{\"x\":{}", "[".repeat(100_000)))
+        => "400 payload", "the body is not a JSON object: EOF while parsing a list at line 1 \
+           column 100005";
+    "a field twice": |a| {
+        a.text(push().to_string().replacen('{', "{\"ref\":\"refs/tags/v8\",", 1));
+    } => "400 payload", "the body is not a JSON object: duplicate field `ref` at line 1 column \
+           240";
+    "no number": |a| a.text("{\"after\":NaN}")
+        => "400 payload", "the body is not a JSON object: expected value at line 1 column 10";
+    "a number too large": |a| a.text("{\"after\":1e999}")
+        => "400 payload", "the body is not a JSON object: number out of range at line 1 column 14";
+    "packed": |a| {
+        let mut packed = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+        packed.write_all(&a.body).unwrap();
+        a.body = packed.finish().unwrap();
+        a.set("Content-Encoding", "gzip");
+    } => "400 payload", "the body is not a JSON object: it does not start with `{`";
+    "an empty object": |a| a.text("{}")
+        => "400 payload", "the push has no usable `repository.full_name`: missing";
+    "a ref that is a number": |a| a.field("ref", json!(7))
+        => "400 payload", "the push has no usable `ref`: missing";
+    "no object": |a| a.field("after", Value::Null)
+        => "400 payload", "the push has no usable `after`: missing";
+    "an object that is a branch": |a| a.field("after", json!("main"))
+        => "400 payload", "the push has no usable `after`: `main` is not a commit (40 lower-case \
+           hexadecimal digits)";
+    "an object in capitals": |a| a.field("after", json!("A".repeat(40)))
+        => "400 payload", "the push has no usable `after`: \
+           `AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA` is not a commit (40 lower-case hexadecimal \
+           digits)";
+    "an object of another hash": |a| a.field("after", json!("1".repeat(64)))
+        => "400 payload", "the push has no usable `after`: \
+           `1111111111111111111111111111111111111111111111111111111111111111` is not a commit \
+           (40 lower-case hexadecimal digits)";
+    "a commit that is an option": |a| {
+        a.field("head_commit", json!({ "id": "--upload-pack=touch /tmp/x" }));
+    } => "400 payload", "the push has no usable `head_commit.id`: `--upload-pack=touch /tmp/x` \
+           is not a commit (40 lower-case hexadecimal digits)";
     // Forms.
-    (
-        "a form without a payload",
-        |a| a.form("a=1&b=2"),
-        "400 payload",
-        "the form has no readable `payload` field",
-    ),
-    (
-        "a form with two payloads",
-        |a| a.form("payload=%7B%7D&payload=%7B%7D"),
-        "400 payload",
-        "the form has no readable `payload` field",
-    ),
-    (
-        "a form that ends in a percent",
-        |a| a.form("payload=%7B%7D%"),
-        "400 payload",
-        "the form has no readable `payload` field",
-    ),
-    (
-        "a form with no digits",
-        |a| a.form("payload=%zz"),
-        "400 payload",
-        "the form has no readable `payload` field",
-    ),
-    (
-        "a form in capitals",
-        |a| a.form("PAYLOAD=%7B%7D"),
-        "400 payload",
-        "the form has no readable `payload` field",
-    ),
-    (
-        "a form encoded twice",
-        |a| a.form("payload=%257B%257D"),
-        "400 payload",
-        "the body is not a JSON object: it does not start with `{`",
-    ),
-    (
-        "JSON that says it is a form",
-        |a| a.set("Content-Type", FORM),
-        "400 payload",
-        "the form has no readable `payload` field",
-    ),
-    (
-        "a form that says it is JSON",
-        |a| a.text("payload=%7B%7D"),
-        "400 payload",
-        "the body is not a JSON object: it does not start with `{`",
-    ),
+    "a form without a payload": |a| a.form("a=1&b=2")
+        => "400 payload", "the form has no readable `payload` field";
+    "a form with two payloads": |a| a.form("payload=%7B%7D&payload=%7B%7D")
+        => "400 payload", "the form has no readable `payload` field";
+    "a form that ends in a percent": |a| a.form("payload=%7B%7D%")
+        => "400 payload", "the form has no readable `payload` field";
+    "a form with no digits": |a| a.form("payload=%zz")
+        => "400 payload", "the form has no readable `payload` field";
+    "a form in capitals": |a| a.form("PAYLOAD=%7B%7D")
+        => "400 payload", "the form has no readable `payload` field";
+    "a form encoded twice": |a| a.form("payload=%257B%257D")
+        => "400 payload", "the body is not a JSON object: it does not start with `{`";
+    "JSON that says it is a form": |a| a.set("Content-Type", FORM)
+        => "400 payload", "the form has no readable `payload` field";
+    "a form that says it is JSON": |a| a.text("payload=%7B%7D")
+        => "400 payload", "the body is not a JSON object: it does not start with `{`";
     // Names.
-    (
-        "a repository nobody lists",
-        |a| a.repository("team/other"),
-        "404 repository-not-listed",
-        "team/other is not on this service's list",
-    ),
-    (
-        "a repository that climbs",
-        |a| a.repository("team/donkeycar/../../etc"),
-        "400 payload",
-        "the push has no usable `repository.full_name`: `team/donkeycar/../../etc` is not a \
-        repository name (OWNER/NAME: letters, digits and . _ -)",
-    ),
-    (
-        "a repository with a letter of another script",
-        |a| a.repository("team/donk\u{435}ycar"),
-        "400 payload",
-        "the push has no usable `repository.full_name`: `team/donkеycar` is not a repository \
-        name (OWNER/NAME: letters, digits and . _ -)",
-    ),
-    (
-        "a repository with a zero",
-        |a| a.repository("team/donkeycar\0"),
-        "400 payload",
-        "the push has no usable `repository.full_name`: `team/donkeycar\0` is not a \
-        repository name (OWNER/NAME: letters, digits and . _ -)",
-    ),
-    (
-        "a repository that is an option",
-        |a| a.repository("--help/donkeycar"),
-        "400 payload",
-        "the push has no usable `repository.full_name`: `--help/donkeycar` is not a \
-        repository name (OWNER/NAME: letters, digits and . _ -)",
-    ),
-    (
-        "no repository",
-        |a| a.field("repository", Value::Null),
-        "400 payload",
-        "the push has no usable `repository.full_name`: missing",
-    ),
-    ("a branch called like a tag", |a| a.field("ref", json!("refs/heads/refs/tags/v1")), "", ""),
-    ("a tag that climbs", |a| a.tag("../../heads/main"), "", ""),
-    ("a tag in a folder", |a| a.tag("a/b"), "", ""),
-    ("a tag that is an option", |a| a.tag("-rf"), "", ""),
-    ("a tag that is a command", |a| a.tag("v1;reboot"), "", ""),
-    ("a tag of two lines", |a| a.tag("v1\nv2"), "", ""),
-    ("a tag with two dots", |a| a.tag("v1..v2"), "", ""),
-    ("a tag that is a lock", |a| a.tag("v1.lock"), "", ""),
-    ("a tag that is a list of referrers", |a| a.tag("sha256-0000"), "", ""),
-    ("a tag that is a release's own", |a| a.tag("_release-0000"), "", ""),
-    ("a tag too long", |a| a.tag(&"v".repeat(129)), "", ""),
-    ("a tag of nothing", |a| a.tag(""), "", ""),
-    ("a tag that no pattern wants", |a| a.tag("nightly"), "", ""),
-    ("a released tag at another commit", |a| a.tag("v1.0.0"), "", ""),
-    ("a deletion", |a| a.field("deleted", json!(true)), "", ""),
-];
+    "a repository nobody lists": |a| a.repository("team/other")
+        => "404 repository-not-listed", "team/other is not on this service's list";
+    "a repository that climbs": |a| a.repository("team/donkeycar/../../etc")
+        => "400 payload", "the push has no usable `repository.full_name`: \
+           `team/donkeycar/../../etc` is not a repository name (OWNER/NAME: letters, digits and \
+           . _ -)";
+    "a repository with a letter of another script": |a| a.repository("team/donk\u{435}ycar")
+        => "400 payload", "the push has no usable `repository.full_name`: `team/donkеycar` is \
+           not a repository name (OWNER/NAME: letters, digits and . _ -)";
+    "a repository with a zero": |a| a.repository("team/donkeycar\0")
+        => "400 payload", "the push has no usable `repository.full_name`: `team/donkeycar\0` is \
+           not a repository name (OWNER/NAME: letters, digits and . _ -)";
+    "a repository that is an option": |a| a.repository("--help/donkeycar")
+        => "400 payload", "the push has no usable `repository.full_name`: `--help/donkeycar` is \
+           not a repository name (OWNER/NAME: letters, digits and . _ -)";
+    "no repository": |a| a.field("repository", Value::Null)
+        => "400 payload", "the push has no usable `repository.full_name`: missing";
+    "a branch called like a tag": |a| a.field("ref", json!("refs/heads/refs/tags/v1"))
+        => "200 ignored", "not the push of a tag";
+    "a tag that climbs": |a| a.tag("../../heads/main")
+        => "200 ignored", "`../../heads/main` is not a release tag (at most 128 letters, digits \
+           and . _ -; no slash, so that the image can carry it)";
+    "a tag in a folder": |a| a.tag("a/b")
+        => "200 ignored", "`a/b` is not a release tag (at most 128 letters, digits and . _ -; no \
+           slash, so that the image can carry it)";
+    "a tag that is an option": |a| a.tag("-rf")
+        => "200 ignored", "`-rf` is not a release tag (at most 128 letters, digits and . _ -; no \
+           slash, so that the image can carry it)";
+    "a tag that is a command": |a| a.tag("v1;reboot")
+        => "200 ignored", "`v1;reboot` is not a release tag (at most 128 letters, digits and . _ \
+           -; no slash, so that the image can carry it)";
+    "a tag of two lines": |a| a.tag("v1\nv2")
+        => "200 ignored", "`v1\nv2` is not a release tag (at most 128 letters, digits and . _ -; \
+           no slash, so that the image can carry it)";
+    "a tag with two dots": |a| a.tag("v1..v2")
+        => "200 ignored", "`v1..v2` is not a release tag (at most 128 letters, digits and . _ -; \
+           no slash, so that the image can carry it)";
+    "a tag that is a lock": |a| a.tag("v1.lock")
+        => "200 ignored", "`v1.lock` is not a release tag (at most 128 letters, digits and . _ \
+           -; no slash, so that the image can carry it)";
+    "a tag that is a list of referrers": |a| a.tag("sha256-0000")
+        => "200 ignored", "`sha256-0000` is not a release tag (at most 128 letters, digits and . \
+           _ -; no slash, so that the image can carry it)";
+    "a tag that is a release's own": |a| a.tag("_release-0000")
+        => "200 ignored", "`_release-0000` is not a release tag (at most 128 letters, digits and \
+           . _ -; no slash, so that the image can carry it)";
+    "a tag too long": |a| a.tag(&"v".repeat(129)) => "200 ignored",
+           "`vvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvv` \
+           is not a release tag (at most 128 letters, digits and . _ -; no slash, so that the \
+           image can carry it)";
+    "a tag of nothing": |a| a.tag("")
+        => "200 ignored", "`` is not a release tag (at most 128 letters, digits and . _ -; no \
+           slash, so that the image can carry it)";
+    "a tag that no pattern wants": |a| a.tag("nightly")
+        => "200 ignored", "tag nightly matches no pattern of team/donkeycar";
+    "a released tag at another commit": |a| a.tag("v1.0.0")
+        => "409 tag-moved", "the tag was released at RELEASED and now names \
+           1111111111111111111111111111111111111111";
+    "a deletion": |a| a.field("deleted", json!(true))
+        => "200 ignored", "tag v9.9.9 was deleted: recorded, nothing to run";
+};
 
 #[test]
 fn deliveries() {
@@ -534,31 +349,16 @@ fn deliveries() {
 }
 
 /// Requests that no client makes: what it is, the head, the start of the body.
-const RAW: &[(&str, &str, &str, &str, &str)] = &[
-    (
-        "more bytes than are taken",
-        "Content-Length: 26214401",
-        "{",
-        "413 too-large",
-        "the body is larger than 26214400 bytes",
-    ),
-    ("two lengths", "Content-Length: 2\r\nContent-Length: 3", "{}", "400", ""),
-    ("a length below nothing", "Content-Length: -1", "{}", "400", ""),
-    (
-        "a length and chunks",
-        "Content-Length: 2\r\nTransfer-Encoding: chunked",
-        "0\r\n\r\n",
-        "401 signature",
-        "X-Hub-Signature-256 does not match the body",
-    ),
-    (
-        "a chunk without end",
-        "Transfer-Encoding: chunked",
-        "fffffffffffffffff\r\n",
-        "400 body",
-        "the body broke off",
-    ),
-];
+const RAW: &[(&str, &str, &str, &str, &str)] = rows! {
+    "more bytes than are taken": "Content-Length: 26214401", "{"
+        => "413 too-large", "the body is larger than 26214400 bytes";
+    "two lengths": "Content-Length: 2\r\nContent-Length: 3", "{}" => "400", "";
+    "a length below nothing": "Content-Length: -1", "{}" => "400", "";
+    "a length and chunks": "Content-Length: 2\r\nTransfer-Encoding: chunked", "0\r\n\r\n"
+        => "401 signature", "X-Hub-Signature-256 does not match the body";
+    "a chunk without end": "Transfer-Encoding: chunked", "fffffffffffffffff\r\n"
+        => "400 body", "the body broke off";
+};
 
 fn raw(world: &World, head: &str, body: &str) -> Answer {
     let host = world.lane.webhook_host();

@@ -1,6 +1,7 @@
 //! What must not change: a running service with one good release, seen from outside.
 
 use std::{
+    cell::RefCell,
     collections::{BTreeMap, BTreeSet},
     fs,
     os::unix::fs::MetadataExt as _,
@@ -135,6 +136,8 @@ pub(super) struct World {
     /// The good release, by digest.
     pub(super) image: String,
     pub(super) secret: String,
+    /// What was there after the last input: what changes late is found at the next one.
+    last: RefCell<Snapshot>,
 }
 
 impl World {
@@ -148,7 +151,17 @@ impl World {
         // Tags are told of by hand from here on.
         fs::remove_file(lane.bare("donkeycar").join("hooks/post-receive")).unwrap();
         let secret = fs::read_to_string(lane.path("state/webhook-secret")).unwrap();
-        Self { lane, image, secret: secret.trim().to_owned() }
+        let last = RefCell::new(Snapshot::take(&lane));
+        Self { lane, image, secret: secret.trim().to_owned(), last }
+    }
+
+    /// Says in the table what differs from before, but for a run that failed.
+    fn compare(&self, table: &mut Table, what: &str, failed: Option<&str>) {
+        let now = Snapshot::take(&self.lane);
+        let before = self.last.replace(now.clone());
+        for changed in now.changed(&before, failed) {
+            table.note(what, &changed);
+        }
     }
 
     /// Text without what differs from run to run.
@@ -168,26 +181,20 @@ impl World {
         what: &str,
         look: impl FnOnce() -> Answer,
     ) -> Answer {
-        let before = Snapshot::take(&self.lane);
         let answer = look();
-        for changed in Snapshot::take(&self.lane).changed(&before, None) {
-            table.note(what, &changed);
-        }
+        self.compare(table, what, None);
         answer
     }
 
     /// Tells of a tag at an object, and waits for its run, which must fail and change nothing
     /// else; what it failed with.
     pub(super) fn run_fails(&self, table: &mut Table, what: &str, push: &Pushed) -> Answer {
-        let before = Snapshot::take(&self.lane);
         let body = push.body();
         let answer = self.lane.deliver(&push.tag, body.to_string().as_bytes(), &self.secret);
         assert_eq!(answer.status, 202, "{what}: {}", String::from_utf8_lossy(&answer.body));
         let run = self.lane.wait(&push.tag, "failed");
         let id = run["id"].as_str().unwrap();
-        for changed in Snapshot::take(&self.lane).changed(&before, Some(id)) {
-            table.note(what, &changed);
-        }
+        self.compare(table, what, Some(id));
         let error = &run["error"];
         let said = error["message"].as_str().unwrap();
         let more = [(push.commit.as_str(), "COMMIT"), (push.tag.as_str(), "TAG"), (id, "RUN")];
