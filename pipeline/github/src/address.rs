@@ -3,6 +3,7 @@
 use std::{net::IpAddr, str::FromStr};
 
 use http::Uri;
+use pitlane_release::RepoName;
 
 /// Longest address taken (bytes).
 const LONGEST: usize = 300;
