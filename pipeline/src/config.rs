@@ -15,6 +15,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    build::Build,
+    convert::Convert,
     model::Contract,
     prove,
     sign::{CommandOptions, KeySource, keyless::Keyless},
@@ -67,9 +69,14 @@ pub struct Spec {
     #[serde(default = "both_platforms")]
     pub platforms: Vec<Platform>,
     /// What every image starts from.
-    pub base: Base,
+    #[serde(default)]
+    pub base: Option<Base>,
     /// Platform → the runtime's binary.
+    #[serde(default)]
     pub runtime: BTreeMap<Platform, PathBuf>,
+    /// A Dockerfile of the repository, instead of `base` and `runtime`.
+    #[serde(default)]
+    pub build: Option<Build>,
     /// What a candidate must do in the twin; nothing is proven when absent.
     #[serde(default)]
     pub prove: Option<prove::Scenario>,
@@ -133,11 +140,21 @@ pub struct Model {
     pub card: Option<PathBuf>,
     /// What it must keep to.
     pub contract: Contract,
+    /// How it becomes ONNX, when the file is of another framework.
+    pub convert: Option<Convert>,
+    /// The Git LFS server, `https://…`, where it is not the one beside `source.url`.
+    pub lfs_url: Option<String>,
 }
 
 impl Default for Model {
     fn default() -> Self {
-        Self { path: "models/pilot.onnx".into(), card: None, contract: Contract::default() }
+        Self {
+            path: "models/pilot.onnx".into(),
+            card: None,
+            contract: Contract::default(),
+            convert: None,
+            lfs_url: None,
+        }
     }
 }
 
@@ -300,8 +317,10 @@ impl Pipeline {
         let dir = std::path::absolute(file)?;
         let dir = dir.parent().unwrap_or(Path::new("/"));
         let join = |path: &mut PathBuf| *path = dir.join(&*path);
-        join(&mut spec.base.layout);
+        spec.base.iter_mut().for_each(|base| join(&mut base.layout));
         spec.runtime.values_mut().for_each(join);
+        spec.build.iter_mut().for_each(|build| build.rebase(dir));
+        spec.model.convert.iter_mut().for_each(|convert| convert.rebase(dir));
         spec.registry.password_file.iter_mut().for_each(join);
         let mut own = spec.sign.source();
         own.rebase(dir);
@@ -322,13 +341,16 @@ impl Pipeline {
         if spec.platforms.is_empty() {
             bail!("field `spec.platforms` is empty: name linux/amd64, linux/arm64 or both");
         }
-        for platform in &spec.platforms {
-            if !spec.runtime.contains_key(platform) {
-                bail!("field `spec.runtime` has no binary for {platform}");
-            }
-        }
+        made_of(&spec)?;
         for path in [&spec.model.path, &spec.model.card_path()] {
             inside(path).with_context(|| "field `spec.model`")?;
+        }
+        if let Some(convert) = &spec.model.convert {
+            convert.check().context("field `spec.model.convert`")?;
+        }
+        if let Some(url) = &spec.model.lfs_url {
+            pitlane_fetch::git::check_url(url)
+                .map_err(|why| anyhow::anyhow!("field `spec.model.lfsUrl`: {why}"))?;
         }
         if let Some(promote) = &mut spec.promote {
             promote.check().map_err(|why| anyhow::anyhow!("field `spec.promote`: {why}"))?;
@@ -347,6 +369,34 @@ impl Pipeline {
     /// The folder of the file: where the programs that it names run.
     pub fn dir(&self) -> &Path {
         self.file.parent().unwrap_or(Path::new("/"))
+    }
+}
+
+/// What images are made of: base and runtime, or a Dockerfile.
+fn made_of(spec: &Spec) -> anyhow::Result<()> {
+    match (&spec.base, &spec.build) {
+        (Some(_), None) => {
+            for platform in &spec.platforms {
+                if !spec.runtime.contains_key(platform) {
+                    bail!("field `spec.runtime` has no binary for {platform}");
+                }
+            }
+            Ok(())
+        }
+        (None, Some(build)) => {
+            if !spec.runtime.is_empty() {
+                bail!("field `spec.runtime` belongs to `base`; with `build` it is `build.runtime`");
+            }
+            build.check(&spec.platforms).context("field `spec.build`")
+        }
+        (Some(_), Some(_)) => {
+            bail!(
+                "fields `spec.base` and `spec.build`: an image is made of one of them; take one out"
+            )
+        }
+        (None, None) => bail!(
+            "neither field `spec.base` (with `spec.runtime`) nor `spec.build`: say what images are made of"
+        ),
     }
 }
 

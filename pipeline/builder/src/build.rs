@@ -17,6 +17,7 @@ use bollard::{
     query_parameters::{BuildImageOptions, BuilderVersion, RemoveImageOptions},
 };
 use futures_util::StreamExt as _;
+use pitlane_release::Digest;
 use tokio::{sync::mpsc, time::timeout};
 
 use crate::{
@@ -66,6 +67,11 @@ impl Builder {
         &self.host
     }
 
+    /// Whether an image to start from is on the host.
+    pub async fn has_base(&self, name: &str) -> Result<(), BuildError> {
+        self.base(name).await.map(drop)
+    }
+
     /// Builds one image. Events are given as they come; dropping the future stops the build.
     pub async fn build(
         &self,
@@ -108,10 +114,16 @@ impl Builder {
             bases.insert(name, id);
         }
         let mut events = Events::new(sink, request.limits.log_bytes);
-        let Packed { archive, digest, bytes, entries, .. } = packed;
+        let Packed { archive, digest, bytes, entries, dockerfile } = packed;
+        let dockerfile = Digest::of(dockerfile.as_bytes());
         events.say(Event::Packed { bytes, entries, digest });
 
-        let tag = made.insert(Made::new(&self.docker, request.cache)).tag.clone();
+        let new = Made::new(&self.docker, request);
+        let tag = made.insert(new).tag.clone();
+        if request.name.is_some() {
+            // There is none, as a rule.
+            remove(&self.docker, &tag, !request.cache).await;
+        }
         let options = options(request, &tag);
         match &request.engine {
             Engine::Classic { memory, .. } => {
@@ -145,6 +157,7 @@ impl Builder {
             config,
             layers: saved.layers,
             context: digest,
+            dockerfile,
             bases,
             engine: self.facts.name.clone(),
         })
@@ -325,9 +338,11 @@ struct Made {
 }
 
 impl Made {
-    fn new(docker: &Docker, cache: bool) -> Self {
-        let tag = format!("{REPOSITORY}:{:016x}{:016x}", fastrand::u64(..), fastrand::u64(..));
-        Self { docker: docker.clone(), tag, prune: !cache, gone: false }
+    fn new(docker: &Docker, request: &BuildRequest) -> Self {
+        let any = || format!("{:016x}{:016x}", fastrand::u64(..), fastrand::u64(..));
+        let name = request.name.clone().unwrap_or_else(any);
+        let tag = format!("{REPOSITORY}:{name}");
+        Self { docker: docker.clone(), tag, prune: !request.cache, gone: false }
     }
 
     /// Takes it away now. A build that was stopped may still make it; then it is looked for again.
