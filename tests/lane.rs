@@ -14,7 +14,13 @@ mod architecture;
 #[cfg(test)]
 mod arm64;
 #[cfg(test)]
+mod builds;
+#[cfg(test)]
+mod builds_hostile;
+#[cfg(test)]
 mod common;
+#[cfg(test)]
+mod conversions;
 #[cfg(test)]
 mod demo;
 #[cfg(test)]
@@ -29,6 +35,8 @@ mod peers_cosign;
 mod peers_docker;
 #[cfg(test)]
 mod peers_git;
+#[cfg(test)]
+mod peers_git_lfs;
 #[cfg(test)]
 mod peers_gym;
 #[cfg(test)]
