@@ -50,7 +50,8 @@ fn a_dockerfile_of_two_platforms_drives_and_is_released() {
     let image = lane.release("v1.0.0");
 
     for (arch, machine) in [("amd64", "x86_64\n"), ("arm64", "aarch64\n")] {
-        let text = |name: &str| String::from_utf8(lane.file_in(&image, arch, name).unwrap()).unwrap();
+        let text =
+            |name: &str| String::from_utf8(lane.file_in(&image, arch, name).unwrap()).unwrap();
         assert_eq!(text("opt/car/machine"), machine);
         assert_eq!(text("opt/car/colour"), "green\n");
         assert_eq!(text("opt/car/start.sh"), START);
@@ -154,17 +155,26 @@ fn an_image_without_a_runtime_proves_nothing() {
     let Some(base) = engine.base("amd64") else { return };
     let lane = Lane::new(|text| one_lap(&one_platform(&built(text, &base, ""))), lenient);
     lane.context(&[("Dockerfile", &format!("FROM {base}\n"))]);
-    let pipeline = lane.side_pipeline("side", |text| {
-        one_lap(&one_platform(&built(text, &base, "")))
-    });
+    let pipeline =
+        lane.side_pipeline("side", |text| one_lap(&one_platform(&built(text, &base, ""))));
     fs::write(lane.path("state/registry-token"), "none").unwrap();
-    fs::set_permissions(lane.path("state/registry-token"), std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
+    fs::set_permissions(
+        lane.path("state/registry-token"),
+        std::os::unix::fs::PermissionsExt::from_mode(0o600),
+    )
+    .unwrap();
     let said = lane.one_shot("v1.0.0", &pipeline, &["--dry-run"]).fails();
-    assert!(said.contains("has no /usr/bin/pitlane-car") && said.contains("spec.build.runtime"), "{said}");
+    assert!(
+        said.contains("has no /usr/bin/pitlane-car") && said.contains("spec.build.runtime"),
+        "{said}"
+    );
     // The Dockerfile's own: copied from the context, it drives.
     let car = crate::common::bin("pitlane-car");
     fs::copy(car, lane.tree("donkeycar").join("car/pitlane-car")).unwrap();
-    lane.context(&[("Dockerfile", &format!("FROM {base}\nCOPY pitlane-car /usr/bin/pitlane-car\n"))]);
+    lane.context(&[(
+        "Dockerfile",
+        &format!("FROM {base}\nCOPY pitlane-car /usr/bin/pitlane-car\n"),
+    )]);
     let done = parse(lane.one_shot("v1.0.1", &pipeline, &["--dry-run"]).ok());
     assert!(done["stagesMs"]["prove"].as_u64().unwrap() > 0, "{done:#}");
 }

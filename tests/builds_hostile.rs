@@ -67,7 +67,8 @@ fn a_dockerfile_that_hunts_finds_nothing_and_releases_nothing_secret() {
     lane.context(&[("Dockerfile", &hunt(&base, &places, [registry, port]))]);
     let image = lane.release("v1.0.0");
 
-    let text = |name: &str| String::from_utf8(lane.file_in(&image, "amd64", name).unwrap()).unwrap();
+    let text =
+        |name: &str| String::from_utf8(lane.file_in(&image, "amd64", name).unwrap()).unwrap();
     let known = ["GIVEN", "HOME", "HOSTNAME", "PATH", "PWD", "SHLVL"];
     for name in text("env").lines() {
         assert!(known.contains(&name), "the environment has {name}");
@@ -105,9 +106,15 @@ fn a_dockerfile_that_hunts_finds_nothing_and_releases_nothing_secret() {
     all.push(lane.log().into_bytes());
     for secret in &secrets {
         assert!(secret.len() > 8, "a secret to look for");
-        assert!(!all.iter().any(|bytes| holds(bytes, secret.as_bytes())), "{secret} is in what was made");
+        assert!(
+            !all.iter().any(|bytes| holds(bytes, secret.as_bytes())),
+            "{secret} is in what was made"
+        );
     }
-    assert!(all.iter().any(|bytes| holds(bytes, b"pitlane-car") || holds(bytes, b"GIVEN")), "the look sees");
+    assert!(
+        all.iter().any(|bytes| holds(bytes, b"pitlane-car") || holds(bytes, b"GIVEN")),
+        "the look sees"
+    );
     let provenance = lane.evidence(&image, "https://slsa.dev/provenance/v1");
     let made = &provenance["predicate"]["buildDefinition"]["internalParameters"]["dockerfile"];
     assert_eq!(made["linux/amd64"]["secrets"], serde_json::json!(["index"]), "which, never what");

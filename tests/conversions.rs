@@ -82,7 +82,13 @@ fn converter(engine: &Engine, name: &str) -> Option<String> {
 fn python(image: &str, script: &str) -> Vec<u8> {
     let mut docker = Command::new(peer("docker").unwrap());
     docker.args(["--host", &Daemon::host(), "run", "--rm", "--interactive", "--network=none"]);
-    docker.args(["--tmpfs=/tmp", "--workdir=/tmp", "--entrypoint=/opt/venv/bin/python3", image, "-"]);
+    docker.args([
+        "--tmpfs=/tmp",
+        "--workdir=/tmp",
+        "--entrypoint=/opt/venv/bin/python3",
+        image,
+        "-",
+    ]);
     docker.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = docker.spawn().unwrap();
     child.stdin.take().unwrap().write_all(script.as_bytes()).unwrap();
@@ -121,15 +127,21 @@ fn weights_of_pytorch_drive_as_onnx_and_are_in_no_layer() {
     let edit = |text: &str| one_lap(&converted(text, "models/pilot.pt", &lines));
     let mut lane = Lane::new(edit, lenient);
     lane.start();
-    let card = fs::read_to_string(repository().join("examples/donkeycar/models/pilot.yaml")).unwrap();
+    let card =
+        fs::read_to_string(repository().join("examples/donkeycar/models/pilot.yaml")).unwrap();
     let named = format!("{card}class: net.Pilot\n");
-    commit(&lane, &[("pilot.pt", &state), ("pilot.yaml", named.as_bytes()), ("net.py", NET.as_bytes())]);
+    commit(
+        &lane,
+        &[("pilot.pt", &state), ("pilot.yaml", named.as_bytes()), ("net.py", NET.as_bytes())],
+    );
     let image_of_car = lane.release("v1.0.0");
 
     // A pickle never reaches the image: neither its name, nor its bytes, nor its code.
     let layers = lane.layers(&image_of_car, "amd64");
     let pickled = &state[state.len() / 2..][..64];
-    assert!(holds(&state, pickled) && holds(&state, b"PK\x03\x04") && holds(&state, b"conv0.weight"));
+    assert!(
+        holds(&state, pickled) && holds(&state, b"PK\x03\x04") && holds(&state, b"conv0.weight")
+    );
     for layer in &layers {
         for mark in [pickled, b"conv0.weight", b"PK\x03\x04archive", b"class Pilot(", b"pilot.pt"] {
             assert!(!holds(layer, mark), "{}", String::from_utf8_lossy(mark));
@@ -156,9 +168,15 @@ fn weights_of_pytorch_drive_as_onnx_and_are_in_no_layer() {
     assert_eq!(made["internalParameters"]["conversion"], *conversion);
     let all = made["resolvedDependencies"].as_array().unwrap();
     let original = all.iter().find(|one| one["name"] == "model original").unwrap();
-    assert_eq!(format!("sha256:{}", original["digest"]["sha256"].as_str().unwrap()), store::digest(&state));
+    assert_eq!(
+        format!("sha256:{}", original["digest"]["sha256"].as_str().unwrap()),
+        store::digest(&state)
+    );
     let lap = &lane.evidence(&image_of_car, "https://pitlane.dev/lap/v1")["predicate"];
-    assert_eq!((&lap["result"], &lap["model"]), (&json!("PASSED"), &release["predicate"]["model"]["digest"]));
+    assert_eq!(
+        (&lap["result"], &lap["model"]),
+        (&json!("PASSED"), &release["predicate"]["model"]["digest"])
+    );
     engine.has_nothing_left();
 }
 
@@ -197,7 +215,8 @@ fn a_pickle_that_is_a_program_runs_nowhere_else_and_releases_nothing() {
     });
     let said = lane.one_shot("v1.0.1", &plain, &["--dry-run"]).fails();
     assert!(said.contains("model-not-onnx") || said.contains("ONNX"), "{said}");
-    let side = lane.side_pipeline("side", |text| quick(&converted(text, "models/pilot.pkl", lines)));
+    let side =
+        lane.side_pipeline("side", |text| quick(&converted(text, "models/pilot.pkl", lines)));
     let said = lane.one_shot("v1.0.2", &side, &["--dry-run"]).fails();
     assert!(said.contains("models/pilot.pkl") && !mark.exists(), "{said}");
     let mut check = lane.pitlane();

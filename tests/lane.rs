@@ -16,6 +16,8 @@ mod arm64;
 #[cfg(test)]
 mod builds;
 #[cfg(test)]
+mod builds_examples;
+#[cfg(test)]
 mod builds_hostile;
 #[cfg(test)]
 mod common;

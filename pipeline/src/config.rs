@@ -427,3 +427,61 @@ pub fn read_secret(path: &Path) -> anyhow::Result<zeroize::Zeroizing<String>> {
     text.truncate(end);
     Ok(text)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn examples() -> PathBuf {
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("../pipelines")
+    }
+
+    #[test]
+    fn the_examples_are_usable() {
+        for name in ["donkeycar.yaml", "containers/ros2.yaml", "containers/jetson.yaml"] {
+            let pipeline = Pipeline::load(&examples().join(name)).unwrap();
+            let made_by_engine = pipeline.spec.build.is_some();
+            assert_eq!(made_by_engine, name.starts_with("containers/"), "{name}");
+        }
+        let jetson = Pipeline::load(&examples().join("containers/jetson.yaml")).unwrap().spec;
+        let tls = jetson.build.unwrap().engine_of(Platform::LinuxArm64).tls.clone().unwrap();
+        assert!(tls.key.is_absolute(), "paths are relative to the file");
+    }
+
+    #[test]
+    fn images_are_made_of_parts_or_of_a_dockerfile() {
+        let file = examples().join("donkeycar.yaml");
+        let text = std::fs::read_to_string(&file).unwrap();
+        let edited = |from: &str, to: &str| {
+            let new = text.replacen(from, to, 1);
+            assert_ne!(new, text, "{from}");
+            Pipeline::parse(&new, &file).map(|_| ()).map_err(|error| format!("{error:#}"))
+        };
+        let (base, path) =
+            ("  base:\n    layout: ../target/base/layout\n", "    path: models/pilot.onnx\n");
+        let runtime = "  runtime:\n    linux/amd64: ../target/release/pitlane-car\n    \
+                       linux/arm64: ../target/arm64/pitlane-car\n";
+        let parts = format!("{base}{runtime}");
+        edited(&parts, "  build: { bases: [x] }\n").unwrap();
+        for (from, to, want) in [
+            (base, format!("{base}  build: {{}}\n"), "an image is made of one of them"),
+            (&parts[..], String::new(), "say what images are made of"),
+            (base, "  build: {}\n".into(), "`build.runtime`"),
+            (
+                &parts[..],
+                "  build: { context: /srv }\n".into(),
+                "field `spec.build`: field `context`: `/srv`",
+            ),
+            (&parts[..], "  build: { contexts: x }\n".into(), "contexts"),
+            (
+                path,
+                format!("{path}    convert: {{ framework: keras, opset: 9 }}\n"),
+                "`spec.model.convert`: field `opset`: 9",
+            ),
+            (path, format!("{path}    lfsUrl: https://u:p@h.example/x\n"), "`spec.model.lfsUrl`"),
+        ] {
+            let error = edited(from, &to).unwrap_err();
+            assert!(error.contains(want), "{to}: {error}");
+        }
+    }
+}

@@ -9,7 +9,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{bin, copy, cut, docker::Daemon, is_root, lane::Lane, made, peer, repository, run, skip, swap};
+use super::{
+    bin, copy, cut, docker::Daemon, is_root, lane::Lane, made, peer, repository, run, skip, swap,
+};
 
 /// The programs of busybox that the Dockerfiles here use.
 const PROGRAMS: [&str; 22] = [
@@ -81,10 +83,7 @@ impl Engine {
     #[track_caller]
     pub(crate) fn has_nothing_left(&self) {
         let end = Instant::now() + Duration::from_secs(40);
-        for what in [
-            &["images", "--quiet", "pitlane-build"][..],
-            &["ps", "--all", "--quiet"],
-        ] {
+        for what in [&["images", "--quiet", "pitlane-build"][..], &["ps", "--all", "--quiet"]] {
             while !self.docker(what).trim().is_empty() {
                 let full = self.docker(&["ps", "--all"]);
                 assert!(Instant::now() < end, "docker {what:?}: something is left\n{full}");
@@ -126,13 +125,6 @@ impl Lane {
         }
         self.git(&tree, &["add", "."]);
         self.git(&tree, &["commit", "--quiet", "-m", "A context"]);
-    }
-
-    /// What the step of a run left.
-    pub(crate) fn output(&self, run: &serde_json::Value, step: &str) -> serde_json::Value {
-        let steps = self.steps(run).unwrap();
-        let found = steps.iter().rfind(|one| one["step"] == step);
-        found.unwrap_or_else(|| panic!("{step} of {run:#}"))["output"].clone()
     }
 
     /// The statement of this kind that a release names, as anybody can read it.

@@ -14,7 +14,7 @@ use std::{
 use bollard::{
     Docker, body_try_stream,
     models::BuildInfo,
-    query_parameters::{BuildImageOptions, BuilderVersion, RemoveImageOptions},
+    query_parameters::{BuildImageOptions, BuilderVersion, ListImagesOptions, RemoveImageOptions},
 };
 use futures_util::StreamExt as _;
 use pitlane_release::Digest;
@@ -118,12 +118,11 @@ impl Builder {
         let dockerfile = Digest::of(dockerfile.as_bytes());
         events.say(Event::Packed { bytes, entries, digest });
 
+        if let Some(name) = &request.name {
+            self.forget(name, !request.cache).await?;
+        }
         let new = Made::new(&self.docker, request);
         let tag = made.insert(new).tag.clone();
-        if request.name.is_some() {
-            // There is none, as a rule.
-            remove(&self.docker, &tag, !request.cache).await;
-        }
         let options = options(request, &tag);
         match &request.engine {
             Engine::Classic { memory, .. } => {
@@ -161,6 +160,22 @@ impl Builder {
             bases,
             engine: self.facts.name.clone(),
         })
+    }
+
+    /// Takes away what builds of this name left when their service was killed.
+    async fn forget(&self, name: &str, prune: bool) -> Result<(), BuildError> {
+        let reference = format!("{REPOSITORY}:{name}.*");
+        let filters = HashMap::from([("reference".to_owned(), vec![reference])]);
+        let options = ListImagesOptions { filters: Some(filters), ..ListImagesOptions::default() };
+        let left = self.docker.list_images(Some(options)).await;
+        let left =
+            left.map_err(|error| self.engine("looking for what an earlier build left", error))?;
+        for tag in left.iter().flat_map(|image| &image.repo_tags) {
+            if tag.contains(&format!("{REPOSITORY}:{name}.")) {
+                remove(&self.docker, tag, prune).await;
+            }
+        }
+        Ok(())
     }
 
     /// What the request asks for and this engine has not.
@@ -339,9 +354,9 @@ struct Made {
 
 impl Made {
     fn new(docker: &Docker, request: &BuildRequest) -> Self {
-        let any = || format!("{:016x}{:016x}", fastrand::u64(..), fastrand::u64(..));
-        let name = request.name.clone().unwrap_or_else(any);
-        let tag = format!("{REPOSITORY}:{name}");
+        // Its own for each build: one that was stopped is still swept when the next has begun.
+        let name = request.name.as_deref().unwrap_or("any");
+        let tag = format!("{REPOSITORY}:{name}.{:016x}", fastrand::u64(..));
         Self { docker: docker.clone(), tag, prune: !request.cache, gone: false }
     }
 

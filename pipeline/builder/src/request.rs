@@ -50,8 +50,8 @@ pub struct BuildRequest {
     pub limits: Limits,
     /// Where the blobs go, each under its digest in hex.
     pub blobs: PathBuf,
-    /// What the image is called in the engine while it is built: an image of this name that an
-    /// earlier, killed build left is removed first. A new name for each build without it.
+    /// What the image is called in the engine while it is built, before a dot and a number: images of
+    /// this name that earlier, killed builds left are removed first.
     pub name: Option<String>,
 }
 

@@ -49,7 +49,8 @@ fn pointers_are_read_and_broken_ones_refused() {
         assert!(Pointer::parse(&bad).is_err(), "{bad}");
     }
     let file = tempfile::NamedTempFile::new().unwrap();
-    for (bytes, is) in [(good.as_bytes(), true), (MODEL, false), (b"\xff\xfe", false), (b"", false)] {
+    for (bytes, is) in [(good.as_bytes(), true), (MODEL, false), (b"\xff\xfe", false), (b"", false)]
+    {
         fs::write(file.path(), bytes).unwrap();
         assert_eq!(Pointer::read(file.path()).unwrap().is_some(), is);
     }
@@ -197,7 +198,11 @@ impl Lab {
             let kind = [(header::CONTENT_TYPE, "application/vnd.git-lfs+json")];
             (kind, lab.answer.lock().unwrap().to_string()).into_response()
         }
-        async fn object(State(lab): State<Lab>, At(name): At<String>, headers: HeaderMap) -> Response {
+        async fn object(
+            State(lab): State<Lab>,
+            At(name): At<String>,
+            headers: HeaderMap,
+        ) -> Response {
             lab.hear(&name, &headers);
             match name.as_str() {
                 "whole" => MODEL.into_response(),
@@ -244,18 +249,25 @@ async fn objects_of_a_server_are_taken_with_the_logins_that_belong_there() {
     lab.answers(download(&format!("{here}/o/whole")));
     let found = take(&url, login, run.path()).await.unwrap();
     assert_eq!(fs::read(&found.model).unwrap(), MODEL);
-    assert_eq!(lab.logins(), [("batch".to_owned(), own.clone()), ("whole".to_owned(), own.clone())]);
+    assert_eq!(
+        lab.logins(),
+        [("batch".to_owned(), own.clone()), ("whole".to_owned(), own.clone())]
+    );
 
     // An object elsewhere gets what the server says, and never the clone's login.
     lab.answers(download(&format!("{there}/o/whole")));
     take(&url, login, run.path()).await.unwrap();
     assert_eq!(store.logins(), [("whole".to_owned(), None)]);
     let mut with = download(&format!("{there}/o/moved"));
-    with["actions"]["download"]["header"] = json!({ "Authorization": "RemoteAuth x", "Host": "evil" });
+    with["actions"]["download"]["header"] =
+        json!({ "Authorization": "RemoteAuth x", "Host": "evil" });
     lab.answers(with);
     take(&url, login, run.path()).await.unwrap();
     let theirs = Some("RemoteAuth x".to_owned());
-    assert_eq!(store.logins(), [("moved".to_owned(), theirs.clone()), ("whole".to_owned(), theirs)]);
+    assert_eq!(
+        store.logins(),
+        [("moved".to_owned(), theirs.clone()), ("whole".to_owned(), theirs)]
+    );
     lab.logins();
 
     // A server that the operator names is asked instead, without the login of another host.
@@ -283,7 +295,10 @@ async fn a_server_that_lies_gives_no_model() {
         (download("file:///etc/passwd"), "which is not https"),
         (download("no address"), "names no address"),
         (json!({}), "names no download"),
-        (json!({ "error": { "code": 404, "message": "gone\u001b[2J" } }), "has it not: gone[2J (404)"),
+        (
+            json!({ "error": { "code": 404, "message": "gone\u{1b}[2J" } }),
+            "has it not: gone[2J (404)",
+        ),
     ] {
         lab.answers(object);
         let error = take(&url, LfsAt::default(), run.path()).await.unwrap_err();
