@@ -17,7 +17,7 @@ const LAP: &str = "https://pitlane.dev/lap/v1";
 
 /// A Dockerfile of a friend: an argument, a step, a start of its own.
 const FRIEND: &str = "\
-ARG BASE=localhost/pitlane-lane-base:amd64
+ARG BASE=localhost/pitlane-lane:amd64
 FROM ${BASE} AS tools
 RUN uname -m > /machine
 FROM ${BASE}

@@ -23,7 +23,7 @@ use tokio::process::Command;
 use crate::{assemble::image::EPOCH, lane::LocalModel};
 
 pub use context::{Folder, Modules};
-pub use lfs::LfsAt;
+pub use lfs::{LfsAt, authorization};
 
 /// Longest a fetch may take.
 const FETCH_TIMEOUT: Duration = Duration::from_mins(10);

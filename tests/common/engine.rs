@@ -4,13 +4,16 @@
 use std::{
     fs,
     os::unix::fs::symlink,
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::{Command, Stdio},
     time::{Duration, Instant},
 };
 
+use serde_json::json;
+
 use super::{
-    bin, copy, cut, docker::Daemon, is_root, lane::Lane, made, peer, repository, run, skip, swap,
+    bin, copy, cut, docker::Daemon, is_root, lane::Lane, made, peer, repository, run, skip, store,
+    swap,
 };
 
 /// The programs of busybox that the Dockerfiles here use.
@@ -46,7 +49,7 @@ impl Engine {
 
     /// A base for an architecture, made unless it is there; none where busybox cannot be had.
     pub(crate) fn base(&self, arch: &str) -> Option<String> {
-        let name = format!("localhost/pitlane-lane-base:{arch}");
+        let name = format!("localhost/pitlane-lane:{arch}");
         if !self.docker(&["images", "--quiet", &name]).trim().is_empty() {
             return Some(name);
         }
@@ -67,16 +70,33 @@ impl Engine {
         for program in PROGRAMS {
             symlink("busybox", bin.join(program)).unwrap();
         }
-        let tar = root.path().with_extension("tar");
-        let mut pack = Command::new("tar");
-        pack.args(["--owner=0", "--group=0", "-cf"]).arg(&tar).arg("-C").arg(root.path()).arg(".");
-        run(&mut pack).ok();
-        let platform = format!("linux/{arch}");
-        let change = "ENV PATH=/usr/bin:/bin";
-        let tar_name = tar.to_str().unwrap();
-        self.docker(&["import", "--platform", &platform, "--change", change, tar_name, &name]);
-        fs::remove_file(tar).unwrap();
+        self.load(&name, arch, root.path());
         Some(name)
+    }
+
+    /// Loads a root file system as an image: `docker import` says this machine's architecture of
+    /// every one.
+    fn load(&self, name: &str, arch: &str, root: &Path) {
+        let work = tempfile::tempdir().unwrap();
+        let layer = work.path().join("layer.tar");
+        let mut pack = Command::new("tar");
+        pack.args(["--owner=0", "--group=0", "-cf"]).arg(&layer).arg("-C").arg(root).arg(".");
+        run(&mut pack).ok();
+        let config = json!({
+            "architecture": arch, "os": "linux", "config": { "Env": ["PATH=/usr/bin:/bin"] },
+            "history": [{ "created_by": "pitlane test base" }],
+            "rootfs": { "type": "layers", "diff_ids": [store::digest(&fs::read(&layer).unwrap())] },
+        });
+        let manifest = json!([
+            { "Config": "config.json", "RepoTags": [name], "Layers": ["layer.tar"] }
+        ]);
+        fs::write(work.path().join("config.json"), config.to_string()).unwrap();
+        fs::write(work.path().join("manifest.json"), manifest.to_string()).unwrap();
+        let archive = work.path().join("image.tar");
+        let mut pack = Command::new("tar");
+        pack.arg("-cf").arg(&archive).arg("-C").arg(work.path());
+        run(pack.args(["manifest.json", "config.json", "layer.tar"])).ok();
+        self.docker(&["load", "--quiet", "--input", archive.to_str().unwrap()]);
     }
 
     /// Waits until the engine has nothing of a build or a conversion any more.

@@ -30,6 +30,16 @@ pub struct LfsAt<'a> {
     pub authorization: Option<&'a str>,
 }
 
+/// The value of `Authorization` among the variables that give a git command its login (`http.….extraHeader`
+/// by `GIT_CONFIG_VALUE_0`): what [`LfsAt::authorization`] wants of the clone's own.
+pub fn authorization<'a>(
+    variables: impl IntoIterator<Item = (&'a str, &'a str)>,
+) -> Option<&'a str> {
+    let mut values =
+        variables.into_iter().filter(|(name, _)| name.starts_with("GIT_CONFIG_VALUE_"));
+    values.find_map(|(_, value)| value.strip_prefix("Authorization: "))
+}
+
 /// A pointer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Pointer {

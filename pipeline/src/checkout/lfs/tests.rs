@@ -58,6 +58,18 @@ fn pointers_are_read_and_broken_ones_refused() {
     assert!(Pointer::read(file.path()).unwrap().is_none(), "no pointer is that long");
 }
 
+#[test]
+fn the_login_of_a_clone_is_found_among_its_variables() {
+    let header = format!("Authorization: {LOGIN}");
+    let variables = [
+        ("GIT_CONFIG_COUNT", "1"),
+        ("GIT_CONFIG_KEY_0", "http.https://h.example/.extraHeader"),
+        ("GIT_CONFIG_VALUE_0", &header),
+    ];
+    assert_eq!(authorization(variables), Some(LOGIN));
+    assert_eq!(authorization([("GIT_CONFIG_VALUE_0", "X-Other: 1"), ("AUTH", &header)]), None);
+}
+
 /// A bare repository whose tag v1 has a pointer at models/pilot.onnx.
 struct Repository {
     dir: tempfile::TempDir,
