@@ -149,9 +149,9 @@ fn weights_of_pytorch_drive_as_onnx_and_are_in_no_layer() {
         }
     }
     let mut top = tar::Archive::new(&layers.last().unwrap()[..]);
-    let names: Vec<PathBuf> =
+    let paths: Vec<PathBuf> =
         top.entries().unwrap().map(|entry| entry.unwrap().path().unwrap().into_owned()).collect();
-    assert_eq!(names, ["models/", "models/pilot.yaml", "models/pilot.onnx"].map(PathBuf::from));
+    assert_eq!(paths, ["models/", "models/pilot.yaml", "models/pilot.onnx"].map(PathBuf::from));
     let model = lane.file_in(&image_of_car, "amd64", "models/pilot.onnx").unwrap();
     let release = lane.statement(&image_of_car);
     assert_eq!(release["predicate"]["model"]["digest"], store::digest(&model));

@@ -54,9 +54,11 @@ pub struct Checkout {
     pub code: BTreeMap<String, PathBuf>,
 }
 
-/// What is wanted of a commit beside an ONNX model and its card.
+/// How much is taken, and what is wanted of a commit beside an ONNX model and its card.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Extras<'a> {
+    /// Largest model that is taken (bytes).
+    pub max_model: u64,
     /// Whether the model is still to be converted: then it is kept under another name.
     pub original: bool,
     /// The folder that a Dockerfile is built from.
@@ -105,10 +107,10 @@ pub async fn checkout(
     tag: &ReleaseTag,
     model: &Path,
     card: &Path,
-    max_model: u64,
     dir: &Path,
     extras: &Extras<'_>,
 ) -> anyhow::Result<Checkout> {
+    let max_model = extras.max_model;
     let (bare, head) = fetch(url, tag, dir).await?;
     let target = extras.model_in(dir);
     blob(url, &bare, &head.commit, model, max_model, &target).await?;
@@ -203,10 +205,10 @@ pub async fn local(
     files: &LocalModel,
     commit: Option<&str>,
     card: &Path,
-    max_model: u64,
     dir: &Path,
     extras: &Extras<'_>,
 ) -> anyhow::Result<Checkout> {
+    let max_model = extras.max_model;
     let card_file = dir.join("card.yaml");
     let mut taken = None;
     let head = if let Some(commit) = commit {

@@ -38,8 +38,8 @@ impl Made {
         for (platform, built) in &assembled.images {
             match &built.origin {
                 Origin::Parts(Parts { base, runtime, .. }) => {
-                    made.name(format!("base {platform}"), *base);
-                    made.name(format!("runtime {platform}"), *runtime);
+                    made.name(&format!("base {platform}"), *base);
+                    made.name(&format!("runtime {platform}"), *runtime);
                 }
                 Origin::Dockerfile { dockerfile } => made.dockerfile(*platform, dockerfile),
             }
@@ -47,22 +47,22 @@ impl Made {
         made
     }
 
-    fn name(&mut self, name: String, digest: Digest) {
-        self.dependencies.push(Resource::named(&name, digest));
+    fn name(&mut self, name: &str, digest: Digest) {
+        self.dependencies.push(Resource::named(name, digest));
     }
 
     fn dockerfile(&mut self, platform: Platform, from: &FromDockerfile) {
         // An engine dates its layers: nobody gets the same ones again, so nothing says how.
         (self.build_type, self.image) = (DOCKERFILE_BUILD_TYPE, None);
-        self.name(format!("dockerfile {platform}"), from.dockerfile);
-        self.name(format!("context {platform}"), from.context);
+        self.name(&format!("dockerfile {platform}"), from.dockerfile);
+        self.name(&format!("context {platform}"), from.context);
         for (base, id) in &from.parameters.bases {
             let mut resource = image(&format!("base {platform}"), id);
             resource.uri = Some(base.clone());
             self.dependencies.push(resource);
         }
         if let Some(runtime) = from.runtime.as_ref().filter(|runtime| runtime.laid) {
-            self.name(format!("runtime {platform}"), runtime.digest);
+            self.name(&format!("runtime {platform}"), runtime.digest);
         }
         self.dockerfile.insert(platform, from.parameters.clone());
     }

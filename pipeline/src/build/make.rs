@@ -67,7 +67,7 @@ pub async fn assemble(inputs: &Inputs<'_>) -> Result<Assembled, StepError> {
             None => engines.push((at, vec![*platform])),
         }
     }
-    let built = try_join_all(engines.into_iter().map(|(at, platforms)| {
+    let made = try_join_all(engines.into_iter().map(|(at, platforms)| {
         let (model_blob, notes) = (&model_blob, &notes);
         async move {
             let engine = at.connect().await?;
@@ -78,7 +78,7 @@ pub async fn assemble(inputs: &Inputs<'_>) -> Result<Assembled, StepError> {
             Ok::<_, StepError>(images)
         }
     }));
-    let images = built.await?.into_iter().flatten().collect();
+    let images = made.await?.into_iter().flatten().collect();
     together(images, &notes, &model_blob, model).map_err(|error| file(&error))
 }
 

@@ -91,7 +91,7 @@ impl Tree {
         let folder = path.parent().unwrap_or(Path::new(""));
         let parent = self.folder(folder)?;
         if name == ".wh..wh..opq" {
-            return self.empty(&parent, folder, own);
+            return empty(&parent, folder, own);
         }
         if let Some(gone) = name.as_bytes().strip_prefix(b".wh.") {
             let gone = Path::new(std::ffi::OsStr::from_bytes(gone));
@@ -155,15 +155,15 @@ impl Tree {
         }
         Ok(fd)
     }
+}
 
-    /// Takes away what lower layers have in a folder.
-    fn empty(&self, fd: &OwnedFd, path: &Path, own: &BTreeSet<PathBuf>) -> anyhow::Result<()> {
-        for entry in std::fs::read_dir(below(fd, Path::new("")))? {
-            let name = PathBuf::from(entry?.file_name());
-            remove(fd, &name, &path.join(&name), own)?;
-        }
-        Ok(())
+/// Takes away what lower layers have in a folder.
+fn empty(fd: &OwnedFd, path: &Path, own: &BTreeSet<PathBuf>) -> anyhow::Result<()> {
+    for entry in std::fs::read_dir(below(fd, Path::new("")))? {
+        let name = PathBuf::from(entry?.file_name());
+        remove(fd, &name, &path.join(&name), own)?;
     }
+    Ok(())
 }
 
 /// Takes away what lower layers have at a name; what this layer brought there stays.

@@ -106,7 +106,8 @@ mod tests {
         let inline = || blob(json!({ "kind": "inline", "data": "eA==" }));
         let parameters = json!({ "context": ".", "dockerfile": "D", "network": "none", "cache": false,
             "engine": "e", "bases": {} });
-        let made = json!({ "dockerfile": digest, "context": digest, "parameters": parameters });
+        let dockerfile =
+            json!({ "dockerfile": digest, "context": digest, "parameters": parameters });
         let mut done = Outputs::from([
             (
                 Step::Checkout,
@@ -145,7 +146,7 @@ mod tests {
             assert!(without(name, &done), "{name}");
         }
         let image = json!({ "manifest": inline(), "config": inline(), "layers": [at("image/layer")],
-            "dockerfile": made });
+            "dockerfile": dockerfile });
         let assembled = json!({ "index": inline(), "images": { "linux/amd64": image },
             "model": digest, "modelLayer": digest });
         let read: Assembled = serde_json::from_value(assembled.clone()).unwrap();

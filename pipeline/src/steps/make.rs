@@ -22,16 +22,15 @@ impl Context<'_> {
     pub(super) async fn checkout(&self) -> anyhow::Result<Checkout> {
         let spec = &self.ready.pipeline.spec;
         let tag = self.job.tag.parse()?;
-        let max = spec.model.contract.max_bytes;
         let (path, card) = (&spec.model.path, spec.model.card_path());
         let url = &spec.source.url;
         let extras = extras(spec);
         let found = match &self.job.local {
             Some(files) => {
                 let commit = self.job.commit.as_deref();
-                checkout::local(url, &tag, files, commit, &card, max, self.dir, &extras).await?
+                checkout::local(url, &tag, files, commit, &card, self.dir, &extras).await?
             }
-            None => checkout::checkout(url, &tag, path, &card, max, self.dir, &extras).await?,
+            None => checkout::checkout(url, &tag, path, &card, self.dir, &extras).await?,
         };
         if let Some(announced) = &self.job.commit
             && announced != found.commit.as_str()
@@ -220,7 +219,8 @@ fn extras(spec: &Spec) -> Extras<'_> {
         _ => Modules::None,
     };
     let lfs = LfsAt { server: spec.model.lfs_url.as_deref(), authorization: None };
-    Extras { original: spec.model.convert.is_some(), context, modules, lfs }
+    let max_model = spec.model.contract.max_bytes;
+    Extras { max_model, original: spec.model.convert.is_some(), context, modules, lfs }
 }
 
 /// The platform whose image drives in the twin: this machine's.

@@ -112,8 +112,8 @@ impl Repository {
 
 async fn take(url: &str, lfs: LfsAt<'_>, dir: &Path) -> anyhow::Result<Checkout> {
     let (model, card) = (Path::new("models/pilot.onnx"), Path::new("models/pilot.yaml"));
-    let extras = Extras { lfs, ..Extras::default() };
-    checkout(url, &"v1".parse().unwrap(), model, card, MAX, dir, &extras).await
+    let extras = Extras { max_model: MAX, lfs, ..Extras::default() };
+    checkout(url, &"v1".parse().unwrap(), model, card, dir, &extras).await
 }
 
 #[tokio::test]
@@ -149,13 +149,16 @@ async fn objects_beside_a_bare_repository_are_taken_by_their_digest() {
     assert!(format!("{error:#}").contains("at most 4096 are taken"), "{error:#}");
 }
 
+/// What was asked for, with which login.
+type Heard = (String, Option<String>);
+
 /// What a server does, and what it heard.
 #[derive(Clone, Default)]
 struct Lab {
     repository: Option<Arc<Repository>>,
     /// What it answers to a batch; `@` is its own address.
     answer: Arc<Mutex<Value>>,
-    heard: Arc<Mutex<Vec<(String, Option<String>)>>>,
+    heard: Arc<Mutex<Vec<Heard>>>,
 }
 
 impl Lab {
@@ -170,7 +173,7 @@ impl Lab {
         *self.answer.lock().unwrap() = json!({ "transfer": "basic", "objects": [object] });
     }
 
-    fn logins(&self) -> Vec<(String, Option<String>)> {
+    fn logins(&self) -> Vec<Heard> {
         std::mem::take(&mut *self.heard.lock().unwrap())
     }
 

@@ -86,8 +86,8 @@ impl Server {
     /// The server beside a repository: `…/team/car.git/info/lfs`.
     pub(super) fn beside(repository: &str) -> anyhow::Result<Self> {
         let repository = repository.trim_end_matches('/');
-        let git = if repository.ends_with(".git") { "" } else { ".git" };
-        Self::named(&format!("{repository}{git}/info/lfs"))
+        let repository = repository.strip_suffix(".git").unwrap_or(repository);
+        Self::named(&format!("{repository}.git/info/lfs"))
     }
 
     /// A server that another channel named, with the headers that it wants.
