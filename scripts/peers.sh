@@ -20,7 +20,7 @@ bin="$peers/bin"
 apt="$peers/apt"
 
 # The programs of this release that the tests call, as "program:package".
-ordinary='docker:docker.io dockerd:docker.io docker-registry:docker-registry runc:runc crun:crun skopeo:skopeo podman:podman jq:jq curl:curl softhsm2-util:softhsm2 pkcs11-tool:opensc openssl:openssl sshd:openssh-server debootstrap:debootstrap mosquitto:mosquitto mosquitto_sub:mosquitto-clients /usr/lib/postgresql/15/bin/initdb:postgresql-15'
+ordinary='docker:docker.io dockerd:docker.io docker-registry:docker-registry runc:runc crun:crun skopeo:skopeo podman:podman jq:jq curl:curl softhsm2-util:softhsm2 pkcs11-tool:opensc openssl:openssl sshd:openssh-server debootstrap:debootstrap git-lfs:git-lfs mosquitto:mosquitto mosquitto_sub:mosquitto-clients /usr/lib/postgresql/15/bin/initdb:postgresql-15'
 # What is fetched from newer suites, as "program:package:suites, the first that has it wins".
 newer='crane:crane:sid,forky cosign:cosign:sid,forky cosign2:cosign:trixie oras:oras:trixie,forky,sid'
 # skopeo 1.18, and the packages whose libraries it is linked to, all of trixie.

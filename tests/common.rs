@@ -2,6 +2,7 @@
 
 pub(crate) mod admission;
 pub(crate) mod docker;
+pub(crate) mod engine;
 pub(crate) mod http;
 pub(crate) mod lane;
 pub(crate) mod legacy;

@@ -14,9 +14,17 @@ mod architecture;
 #[cfg(test)]
 mod arm64;
 #[cfg(test)]
+mod builds;
+#[cfg(test)]
+mod builds_examples;
+#[cfg(test)]
+mod builds_hostile;
+#[cfg(test)]
 mod burst;
 #[cfg(test)]
 mod common;
+#[cfg(test)]
+mod conversions;
 #[cfg(test)]
 mod demo;
 #[cfg(test)]
@@ -37,6 +45,8 @@ mod peers_cosign;
 mod peers_docker;
 #[cfg(test)]
 mod peers_git;
+#[cfg(test)]
+mod peers_git_lfs;
 #[cfg(test)]
 mod peers_gym;
 #[cfg(test)]

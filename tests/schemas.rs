@@ -66,8 +66,12 @@ fn schemas_are_those_of_the_types() {
 fn examples_fit_their_schemas() {
     let examples = [
         ("pipeline", "pipelines/donkeycar.yaml"),
+        ("pipeline", "pipelines/containers/ros2.yaml"),
+        ("pipeline", "pipelines/containers/jetson.yaml"),
         ("registry-tokens", "examples/registry/tokens.yaml"),
         ("policy", "policies/donkeycar.yaml"),
+        ("policy", "policies/ros2car.yaml"),
+        ("policy", "policies/jetson.yaml"),
         ("policy", "policies/signed.yaml"),
         ("policy", "policies/keyless.yaml"),
         ("policy", "policies/lap-proven.yaml"),

@@ -185,7 +185,13 @@ impl Lane {
 
     /// Starts the service and connects the car repository's hook.
     pub(crate) fn start(&mut self) {
+        self.start_with(&[]);
+    }
+
+    /// The same with more in the service's environment.
+    pub(crate) fn start_with(&mut self, environment: &[(&str, &str)]) {
         let mut command = self.pitlane();
+        command.envs(environment.iter().copied());
         command.arg("serve").arg("--config").arg(self.path("config/service.yaml"));
         let (service, _) = Process::server(&mut command, &self.path("service.log"));
         self.service = Some(service);

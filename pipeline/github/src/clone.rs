@@ -23,7 +23,7 @@ impl std::fmt::Debug for GitEnv {
 
 impl GitEnv {
     /// The variables and their values, as `Command::envs` takes them.
-    pub fn pairs(&self) -> impl Iterator<Item = (&'static str, &str)> {
+    pub fn pairs(&self) -> impl Iterator<Item = (&str, &str)> {
         self.0.iter().map(|(name, value)| (*name, value.as_str()))
     }
 }

@@ -225,9 +225,7 @@ pub(super) async fn check(args: ConfigArgs) -> anyhow::Result<()> {
         };
         for pipeline in pipelines {
             let ready = Ready::open(Pipeline::load(&pipeline)?).await?;
-            for platform in &ready.pipeline.spec.platforms {
-                crate::assemble::base::read(&ready.pipeline.spec.base.layout, *platform)?;
-            }
+            crate::steps::look(&ready.pipeline).await?;
             found.push(serde_json::json!({
                 "file": pipeline, "pipeline": ready.pipeline.name, "ok": true,
                 "repository": ready.pipeline.spec.registry.repository,

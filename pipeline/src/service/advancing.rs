@@ -9,9 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use pitlane_gitops::{
-    Approved, Candidate, Confirmed, Evidence, PlainGit, Progress, PromoteError, Promoter,
-};
+use pitlane_gitops::{Approved, Candidate, Confirmed, Evidence, Progress, PromoteError, Promoter};
 use pitlane_release::{CarKind, Digest, statement::Release};
 use serde_json::{Value, json};
 

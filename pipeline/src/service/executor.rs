@@ -48,7 +48,9 @@ impl Default for ExecutorConfig {
         Self {
             // Laps are driven in real time at worst; the others move at most a few GB.
             step_timeout: |step| match step {
-                Step::Prove => Duration::from_hours(1),
+                Step::Prove | Step::Model => Duration::from_hours(1),
+                // Builds of a Dockerfile have a limit of their own, one for each platform.
+                Step::Assemble => Duration::from_hours(7),
                 _ => Duration::from_mins(10),
             },
             attempts: 3,
