@@ -61,3 +61,5 @@ mod resume;
 mod rotation;
 #[cfg(test)]
 mod schemas;
+#[cfg(test)]
+mod signer_process;

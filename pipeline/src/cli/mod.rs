@@ -14,6 +14,7 @@ mod run_id;
 mod runs;
 mod serve;
 mod sign_bundle;
+mod signer;
 mod trust;
 
 pub use serve::ServiceFile;
@@ -66,6 +67,8 @@ enum Command {
     Attest(attest::Args),
     /// Sign a file keylessly, into a sigstore bundle.
     SignBundle(sign_bundle::Args),
+    /// Hold a key, and sign statements for a service on this machine.
+    Signer(signer::Args),
     /// Make keys, take over keys, print public halves.
     Keys(keys::Args),
     /// Pack root file systems into the base layout of car images.
@@ -132,6 +135,7 @@ async fn run(command: Command) -> anyhow::Result<()> {
         Command::Model(args) => model::run(args).await,
         Command::Attest(args) => attest::run(args).await,
         Command::SignBundle(args) => sign_bundle::run(args).await,
+        Command::Signer(args) => signer::run(args).await,
         Command::Keys(args) => keys::run(args),
         Command::Base(args) => base::run(args),
         Command::Registry(RegistryCommand::Serve(args)) => registry::cli::serve(args).await,

@@ -1,7 +1,7 @@
 //! `pitlane serve`: the service on one machine, and `pitlane config check`.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     io::Write as _,
     net::SocketAddr,
     path::{Path, PathBuf},
@@ -115,6 +115,10 @@ pub struct ServiceFile {
     /// Runs (of different pipelines) at once.
     #[serde(default = "default_concurrent")]
     concurrent: usize,
+    /// Whether this process executes runs. Off: it takes deliveries and answers the API, and other
+    /// processes on the same `database` execute; it then opens no key, registry or policy.
+    #[serde(default = "works")]
+    work: bool,
 }
 
 /// The word in `kind:`.
@@ -141,6 +145,10 @@ impl Default for Listen {
         let local = |port| SocketAddr::from(([127, 0, 0, 1], port));
         Self { webhook: local(9010), api: local(9011), registry: Some(local(5000)) }
     }
+}
+
+const fn works() -> bool {
+    true
 }
 
 const fn default_concurrent() -> usize {
@@ -175,6 +183,7 @@ impl ServiceFile {
                 database_file: None,
                 database_root: None,
                 concurrent: default_concurrent(),
+                work: works(),
             });
         };
         let text = std::fs::read_to_string(file)
@@ -188,6 +197,10 @@ impl ServiceFile {
         let paths =
             parsed.pipelines.iter_mut().chain(&mut parsed.webhook_secret_files).chain(named);
         paths.for_each(|path| *path = dir.join(&*path));
+        let shared = parsed.database.is_some() || parsed.database_file.is_some();
+        if !parsed.work && !shared {
+            bail!("field `work` is off and there is no `database`: nobody would execute the runs");
+        }
         Ok(parsed)
     }
 }
@@ -252,6 +265,7 @@ pub(super) async fn run(args: Args) -> anyhow::Result<()> {
 
     let mut pipelines = BTreeMap::new();
     let mut routes = Vec::new();
+    let mut named = BTreeSet::new();
     for path in &file.pipelines {
         let mut pipeline = Pipeline::load(path)?;
         let registry = &mut pipeline.spec.registry;
@@ -269,12 +283,18 @@ pub(super) async fn run(args: Args) -> anyhow::Result<()> {
             supersede: source.supersede,
         });
         let name = pipeline.name.clone();
+        if !file.work {
+            if !named.insert(name.clone()) {
+                bail!("two pipeline files have the name `{name}`");
+            }
+            continue;
+        }
         let ready = Ready::open(pipeline).await.with_context(|| path.display().to_string())?;
         if pipelines.insert(name.clone(), Arc::new(ready)).is_some() {
             bail!("two pipeline files have the name `{name}`");
         }
     }
-    if pipelines.is_empty() {
+    if routes.is_empty() {
         bail!("no pipeline to run: name one under `pipelines:`, or put one into pipelines/");
     }
 
@@ -312,7 +332,10 @@ pub(super) async fn run(args: Args) -> anyhow::Result<()> {
         keeper: Keeper::Store(store.clone()),
     };
     let config = ExecutorConfig { concurrent: file.concurrent, ..ExecutorConfig::default() };
-    let executor = Executor::start(store, Arc::new(lane), config).await?;
+    let executor = match file.work {
+        true => Some(Executor::start(store, Arc::new(lane), config).await?),
+        false => None,
+    };
     writeln!(std::io::stdout(), "{}", serde_json::json!({ "listening": listening }))?;
     tracing::info!(%listening, "the service is ready");
 
@@ -325,7 +348,9 @@ pub(super) async fn run(args: Args) -> anyhow::Result<()> {
     tracing::info!("draining; running steps are continued at the next start if they take longer");
     // The registry goes last: steps that end now still push to it.
     raising.abort();
-    executor.drain(DRAIN).await;
+    if let Some(executor) = executor {
+        executor.drain(DRAIN).await;
+    }
     stop.send_replace(true);
     while servers.join_next().await.is_some() {}
     Ok(())
