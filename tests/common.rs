@@ -5,6 +5,7 @@ pub(crate) mod docker;
 pub(crate) mod http;
 pub(crate) mod lane;
 pub(crate) mod legacy;
+pub(crate) mod pod_security;
 #[path = "../pipeline/runs/tests/it/server.rs"]
 pub(crate) mod postgres;
 pub(crate) mod sigstore;

@@ -18,9 +18,13 @@ mod common;
 #[cfg(test)]
 mod demo;
 #[cfg(test)]
+mod fronts;
+#[cfg(test)]
 mod keyless;
 #[cfg(test)]
 mod keyless_lane;
+#[cfg(test)]
+mod kubernetes_service;
 #[cfg(test)]
 mod peers_attest;
 #[cfg(test)]
@@ -62,4 +66,8 @@ mod rotation;
 #[cfg(test)]
 mod schemas;
 #[cfg(test)]
+mod service_api;
+#[cfg(test)]
 mod signer_process;
+#[cfg(test)]
+mod store_copies;

@@ -342,3 +342,35 @@ fn a_service_without_the_key_releases() {
     let said = run(&mut wrong).fails();
     assert!(said.contains("the signer has the key"), "{said}");
 }
+
+#[test]
+fn the_unit_of_the_page_is_closed() {
+    let Some(analyze) = crate::common::peer("systemd-analyze") else { return };
+    let page = fs::read_to_string(crate::common::repository().join("docs/keys.md")).unwrap();
+    let unit = page.split("```ini\n").nth(1).unwrap().split("```").next().unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("pitlane-signer.service");
+    let program = bin("pitlane");
+    let write = |text: &str| {
+        fs::write(&file, swap(text, "/usr/local/bin/pitlane", program.to_str().unwrap())).unwrap();
+    };
+    write(unit);
+    let said = run(Command::new(&analyze).arg("verify").arg(&file));
+    assert!(said.code == Some(0) && said.stderr.trim().is_empty(), "{said:?}");
+    // At most 1.0 of 10, as systemd counts exposure; without one of its walls it is more.
+    let judge = |text: &str| {
+        write(text);
+        let mut command = Command::new(&analyze);
+        run(command.args(["security", "--offline=true", "--threshold=10"]).arg(&file))
+    };
+    judge(unit).ok();
+    for wall in ["CapabilityBoundingSet=\n", "PrivateNetwork=yes\n", "ProtectSystem=strict\n"] {
+        judge(&swap(unit, wall, "")).fails();
+    }
+    // The program knows these arguments.
+    let start = unit.split("ExecStart=/usr/local/bin/pitlane ").nth(1).unwrap();
+    let start = start.split("\nRestart").next().unwrap().replace("\\\n", " ");
+    let mut dry = Command::new(program);
+    let said = run(dry.args(start.split_whitespace()).args(["--allow-user", "0"])).fails();
+    assert!(said.contains("no user `pitlane`") || said.contains("cannot be read"), "{said}");
+}

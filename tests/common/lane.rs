@@ -210,6 +210,11 @@ impl Lane {
         format!("http://{}", self.api)
     }
 
+    /// The webhook's host and port.
+    pub(crate) fn webhook_host(&self) -> &str {
+        &self.webhook
+    }
+
     /// What the service said.
     pub(crate) fn log(&self) -> String {
         fs::read_to_string(self.path("service.log")).unwrap_or_default()

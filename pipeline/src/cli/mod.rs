@@ -15,6 +15,7 @@ mod runs;
 mod serve;
 mod sign_bundle;
 mod signer;
+mod store;
 mod trust;
 
 pub use serve::ServiceFile;
@@ -76,6 +77,8 @@ enum Command {
     /// The embedded registry alone.
     #[command(subcommand)]
     Registry(RegistryCommand),
+    /// Copy the service's store, put a copy back, change its version.
+    Store(store::Args),
     /// Connect a plain git server.
     Hook(hook::Args),
     /// Check pipeline files and what they name.
@@ -139,6 +142,7 @@ async fn run(command: Command) -> anyhow::Result<()> {
         Command::Keys(args) => keys::run(args),
         Command::Base(args) => base::run(args),
         Command::Registry(RegistryCommand::Serve(args)) => registry::cli::serve(args).await,
+        Command::Store(args) => store::run(args).await,
         Command::Hook(args) => hook::run(args).await,
         Command::Config(args) => serve::check(args).await,
         Command::Completions { shell } => {

@@ -160,7 +160,7 @@ fn default_state() -> PathBuf {
 }
 
 impl ServiceFile {
-    fn load(file: Option<&Path>) -> anyhow::Result<Self> {
+    pub(super) fn load(file: Option<&Path>) -> anyhow::Result<Self> {
         let Some(file) = file else {
             let mut pipelines: Vec<PathBuf> = std::fs::read_dir("pipelines")
                 .context("no --config, and no folder `pipelines` here")?
@@ -312,18 +312,7 @@ pub(super) async fn run(args: Args) -> anyhow::Result<()> {
     let api_state = ApiState::new(store.clone(), token).with_local_models(local);
     let api_state = api_state.until(stopping.clone());
     servers.spawn(listen::serve(api, api_state.router(), stopping.clone()));
-    for ready in pipelines.values() {
-        raise_counter(&store, ready).await;
-    }
-    let (counters, known) = (store.clone(), pipelines.values().cloned().collect::<Vec<_>>());
-    let raising = tokio::spawn(async move {
-        loop {
-            tokio::time::sleep(RAISE_EVERY).await;
-            for ready in &known {
-                raise_counter(&counters, ready).await;
-            }
-        }
-    });
+    let raising = keep_raising(&store, &pipelines).await;
     let lane = LocalLane {
         pipelines,
         work: state.join("runs"),
@@ -356,6 +345,25 @@ pub(super) async fn run(args: Args) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Raises the counters of all pipelines, now and from time to time.
+async fn keep_raising(
+    store: &Store,
+    pipelines: &BTreeMap<String, Arc<Ready>>,
+) -> tokio::task::JoinHandle<()> {
+    for ready in pipelines.values() {
+        raise_counter(store, ready).await;
+    }
+    let (counters, known) = (store.clone(), pipelines.values().cloned().collect::<Vec<_>>());
+    tokio::spawn(async move {
+        loop {
+            tokio::time::sleep(RAISE_EVERY).await;
+            for ready in &known {
+                raise_counter(&counters, ready).await;
+            }
+        }
+    })
+}
+
 /// Counters go on above what this key has already signed in the registry: by one-shot releases,
 /// or by a service whose store was lost.
 async fn raise_counter(store: &Store, ready: &Ready) {
@@ -374,18 +382,34 @@ async fn raise_counter(store: &Store, ready: &Ready) {
     }
 }
 
-/// The store: a file below `state`, or the server that the configuration names.
+/// Where the store is.
+pub(super) enum Place {
+    /// A file below `state`.
+    File(PathBuf),
+    /// The server that the configuration names.
+    Server(Box<PostgresUrl>),
+}
+
+impl ServiceFile {
+    /// Where the store is.
+    pub(super) fn place(&self) -> anyhow::Result<Place> {
+        let address = match (&self.database, &self.database_file) {
+            (Some(_), Some(_)) => bail!("fields `database` and `databaseFile`: give one of them"),
+            (Some(address), None) => Zeroizing::new(address.clone()),
+            (None, Some(path)) => config::read_secret(path)?,
+            (None, None) => return Ok(Place::File(self.state.join("pitlane.sqlite"))),
+        };
+        let url = PostgresUrl::parse(&address, self.database_root.clone())
+            .map_err(|why| anyhow::anyhow!("field `database`: {why}"))?;
+        Ok(Place::Server(Box::new(url)))
+    }
+}
+
 async fn store(file: &ServiceFile) -> anyhow::Result<Store> {
-    let address = match (&file.database, &file.database_file) {
-        (Some(_), Some(_)) => bail!("fields `database` and `databaseFile`: give one of them"),
-        (Some(address), None) => Zeroizing::new(address.clone()),
-        (None, Some(path)) => config::read_secret(path)?,
-        (None, None) => return Ok(Store::open(&file.state.join("pitlane.sqlite"))?),
-    };
-    let url = PostgresUrl::parse(&address, file.database_root.clone())
-        .map_err(|why| anyhow::anyhow!("field `database`: {why}"))?;
-    let connected = tokio::task::spawn_blocking(move || Store::connect(&url)).await?;
-    Ok(connected?)
+    match file.place()? {
+        Place::File(path) => Ok(Store::open(&path)?),
+        Place::Server(url) => Ok(tokio::task::spawn_blocking(move || Store::connect(&url)).await??),
+    }
 }
 
 fn secrets(file: &ServiceFile) -> anyhow::Result<Secrets> {

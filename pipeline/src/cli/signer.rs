@@ -108,19 +108,19 @@ fn peers(named: &[String]) -> anyhow::Result<Peers> {
     if named.is_empty() {
         return Ok([Uid::effective().as_raw()].into());
     }
-    let find = |name: &String| match name.parse() {
-        Ok(number) => Ok(number),
-        Err(_) => {
-            let user = User::from_name(name)?.with_context(|| format!("no user `{name}`"))?;
-            Ok(user.uid.as_raw())
+    let find = |name: &String| {
+        if let Ok(number) = name.parse() {
+            return Ok(number);
         }
+        let user = User::from_name(name)?.with_context(|| format!("no user `{name}`"))?;
+        Ok(user.uid.as_raw())
     };
     named.iter().map(find).collect()
 }
 
 fn group(name: &str) -> anyhow::Result<Gid> {
-    match name.parse() {
-        Ok(number) => Ok(Gid::from_raw(number)),
-        Err(_) => Ok(Group::from_name(name)?.with_context(|| format!("no group `{name}`"))?.gid),
+    if let Ok(number) = name.parse() {
+        return Ok(Gid::from_raw(number));
     }
+    Ok(Group::from_name(name)?.with_context(|| format!("no group `{name}`"))?.gid)
 }

@@ -14,7 +14,7 @@
 //! - in: [`webhook`] (with `request`), [`event`], [`route`], [`secret`], [`listen`]
 //! - kept: [`store`]
 //! - done: [`executor`]
-//! - told: [`api`] (with [`local`], `events`, `metrics`), [`client`], [`render`], [`reply`]
+//! - told: [`api`] (with [`local`], `events`, `metrics`, `openapi`), [`client`], [`render`], [`reply`]
 //! - for a plain git server: [`hook`]
 //! - measured: [`bench`]
 
@@ -28,6 +28,7 @@ pub mod hook;
 pub mod listen;
 pub mod local;
 mod metrics;
+mod openapi;
 pub mod render;
 pub mod reply;
 mod request;
@@ -47,3 +48,9 @@ pub use route::{Route, Routes};
 pub use secret::{Secrets, Token};
 pub use store::Store;
 pub use webhook::Intake;
+
+/// The `OpenAPI` document of API and webhook.
+pub fn openapi() -> serde_json::Value {
+    let api: Vec<_> = api::endpoints().into_iter().map(|(one, _)| one).collect();
+    openapi::document(&api, &webhook::endpoints())
+}

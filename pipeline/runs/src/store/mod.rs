@@ -9,12 +9,15 @@
 //! no SQL leaves this directory. Leases carry fencing numbers and end: what a dead replica held is
 //! taken over by another.
 
+pub mod backup;
 mod counters;
 mod db;
 mod documents;
+mod down;
 mod figures;
 mod inbox;
 mod journal;
+pub mod migrate;
 mod postgres;
 mod runs;
 mod sqlite;

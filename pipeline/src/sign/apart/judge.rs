@@ -17,7 +17,10 @@ use pitlane_release::{
         StatementError,
     },
 };
-use serde::{Deserialize, de::IgnoredAny};
+use serde::{
+    Deserialize, Deserializer,
+    de::{IgnoredAny, MapAccess, Visitor},
+};
 
 use super::wire::{Ask, Code, Refusal};
 use crate::{model_signing::MODEL_SIGNATURE, sbom::CYCLONEDX};
@@ -70,7 +73,32 @@ struct Outline {
     kind: String,
     subject: Vec<Named>,
     predicate_type: String,
-    predicate: BTreeMap<String, IgnoredAny>,
+    predicate: Fields,
+}
+
+/// How many fields an object has; what is in them is for the types that know it.
+struct Fields(usize);
+
+impl<'de> Deserialize<'de> for Fields {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        struct Counting;
+        impl<'de> Visitor<'de> for Counting {
+            type Value = Fields;
+
+            fn expecting(&self, to: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                to.write_str("an object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Fields, A::Error> {
+                let mut count = 0;
+                while map.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {
+                    count += 1;
+                }
+                Ok(Fields(count))
+            }
+        }
+        from.deserialize_map(Counting)
+    }
 }
 
 #[derive(Deserialize)]
@@ -123,7 +151,7 @@ impl Allowed {
             return Err(Refusal::new(Code::Predicate, why));
         };
         let subjects = subjects(&outline.subject).map_err(refused)?;
-        typed(predicate, payload, outline.predicate.is_empty())
+        typed(predicate, payload, outline.predicate.0 == 0)
             .map_err(|error| refused(error.to_string()))?;
         Ok(Judged { message: sigstore_types::pae(PAYLOAD_TYPE, payload), predicate, subjects })
     }
