@@ -6,7 +6,8 @@
 #
 #   target/peers/venv-model-signing     what a release carries: the OpenSSF project's model_signing,
 #                                       and CycloneDX's own schema validator
-#   target/peers/venv-service           what the service offers: schemathesis for its API, and the
+#   target/peers/venv-service           what the service offers: schemathesis for its API, OTLP's own
+#                                       messages for its traces, and the
 #                                       schemas of Kubernetes for its manifests
 #
 # The packages named below are pinned; what they bring along is the newest that fits them. To undo:
@@ -15,7 +16,7 @@ set -eu
 cd "$(dirname "$0")/.."
 # The tool imports pyOpenSSL without asking for it.
 judges='model-signing==1.1.1 pyOpenSSL==26.4.0 cyclonedx-python-lib[json-validation]==11.12.0'
-service='schemathesis==4.32.5 kubernetes-validate==1.37.0'
+service='schemathesis==4.32.5 kubernetes-validate==1.37.0 opentelemetry-proto==1.45.2'
 
 say() { printf 'peers: %s\n' "$*" >&2; }
 

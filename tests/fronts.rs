@@ -67,6 +67,16 @@ fn a_front_takes_deliveries_and_opens_nothing_else() {
     std::thread::sleep(Duration::from_secs(2));
     assert_eq!(state()["state"], "queued", "{:#}", state());
 
+    // What a server's texts cannot hold is found nowhere, and is no failure.
+    let none = http::get(&api, "/runs?tag=v1%00&repository=%00").unwrap();
+    assert_eq!((none.status, &none.json()["runs"]), (200, &json!([])));
+    let token = fs::read_to_string(lane.path("front/api-token")).unwrap();
+    let bearer = format!("Bearer {}", token.trim());
+    let headers = [("Authorization", bearer.as_str()), ("Content-Type", "application/json")];
+    let asked = json!({ "repository": "team/\0", "tag": "v1.0.0" }).to_string();
+    let none = http::send("POST", &api, "/rollback", &headers, asked.as_bytes()).unwrap();
+    assert_eq!(none.status, 404, "{}", String::from_utf8_lossy(&none.body));
+
     // The same file does not start a worker: what it names is missed.
     let would = config("would-be", "front-donkeycar", json!({}));
     let said = run(lane.pitlane().args(["serve", "--config"]).arg(would)).fails();

@@ -22,7 +22,7 @@ use crate::common::{
 /// What is checked against: the schemas of this version of Kubernetes.
 const VERSION: &str = "1.32";
 const MAX: usize = 256 * 1024;
-/// System calls that a container's usual filter refuses without CAP_SYS_ADMIN, of those that the
+/// System calls that a container's usual filter refuses without `CAP_SYS_ADMIN`, of those that the
 /// jail needs.
 const REFUSED: [&str; 5] = ["unshare", "mount", "umount2", "pivot_root", "sethostname"];
 

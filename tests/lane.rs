@@ -71,3 +71,5 @@ mod service_api;
 mod signer_process;
 #[cfg(test)]
 mod store_copies;
+#[cfg(test)]
+mod traces;

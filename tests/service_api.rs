@@ -1,4 +1,4 @@
-//! The API and the webhook against their own OpenAPI document, by schemathesis: requests that fit it
+//! The API and the webhook against their own `OpenAPI` document, by schemathesis: requests that fit it
 //! and requests that do not, to a running service.
 
 use std::{fs, path::PathBuf, process::Command};
@@ -45,6 +45,19 @@ fn the_service_does_as_its_document_says() {
     let host = lane.api_url();
     let document = http::get(&host["http://".len()..], "/openapi.json").unwrap().json();
     assert_eq!(document, pitlane_pipeline::service::openapi());
+    // Its requests about a run are about one that is there.
+    let run = lane.runs("v1.0.0").unwrap()[0]["id"].clone();
+    let mut known = document.clone();
+    for (path, methods) in known["paths"].as_object_mut().unwrap() {
+        for operation in
+            methods.as_object_mut().unwrap().values_mut().filter(|_| path.contains("{id}"))
+        {
+            operation["parameters"][0]["example"] = run.clone();
+        }
+    }
+    let examples = judge(&program, &lane, &known, &host, &["--include-path-regex", "\\{id\\}"]);
+    let said = examples.ok();
+    assert!(said.contains("Examples (in") && !said.contains("⏭   Examples"), "{said}");
     let api = judge(&program, &lane, &document, &host, &["--exclude-path", "/webhook"]);
     let said = api.stdout.clone() + &api.stderr;
     api.ok();

@@ -281,9 +281,11 @@ fn a_service_without_the_key_releases() {
             swap(&text, from.to_str().unwrap(), programs.join(to).to_str().unwrap())
         };
         let text = moved(text, made("target/base/layout"), "layout");
-        moved(moved(text, bin("pitlane-car"), "pitlane-car"), arm64, "arm64/pitlane-car")
+        moved(moved(text, bin("pitlane-car"), "pitlane-car"), arm64.clone(), "arm64/pitlane-car")
     });
     lane.push_tag("v1.0.0");
+    let named = |name: &str| lane.git(&lane.bare("donkeycar"), &["rev-parse", name]);
+    let (tag, commit) = (named("v1.0.0"), named("v1.0.0^{commit}"));
     for place in ["state", "config", "programs", "donkeycar-tree", "gitops-tree"] {
         let owned = Command::new("chown").args(["-R", NOBODY]).arg(lane.path(place)).status();
         assert!(owned.unwrap().success());
@@ -302,14 +304,10 @@ fn a_service_without_the_key_releases() {
     let owner = fs::metadata(format!("/proc/{}", service.id())).unwrap();
     assert_eq!(std::os::unix::fs::MetadataExt::uid(&owner).to_string(), NOBODY);
 
-    let git = |name: &str| lane.git(&lane.path("tags.git"), &["rev-parse", name]);
-    let mut copied = Command::new("git");
-    copied.args(["-c", "safe.directory=*", "clone", "--quiet", "--bare"]);
-    run(copied.arg(lane.bare("donkeycar")).arg(lane.path("tags.git"))).ok();
     let body = json!({
-        "ref": "refs/tags/v1.0.0", "before": "0".repeat(40), "after": git("v1.0.0"),
+        "ref": "refs/tags/v1.0.0", "before": "0".repeat(40), "after": tag,
         "created": true, "deleted": false, "forced": false,
-        "head_commit": { "id": git("v1.0.0^{commit}") },
+        "head_commit": { "id": commit },
         "repository": { "full_name": "team/donkeycar" },
     });
     let secret = fs::read_to_string(lane.path("state/webhook-secret")).unwrap();
@@ -319,8 +317,8 @@ fn a_service_without_the_key_releases() {
     let verdict = parse(lane.check(&image, &["--layers"]).ok());
     assert_eq!(verdict["admitted"], true, "{verdict}");
     let index = image.split('@').nth(1).unwrap().replace(':', "-");
-    let tag = lane.manifest(&format!("{index}.sig"));
-    assert_eq!(tag["layers"].as_array().unwrap().len(), 1, "{tag:#}");
+    let signatures = lane.manifest(&format!("{index}.sig"));
+    assert_eq!(signatures["layers"].as_array().unwrap().len(), 1, "{signatures:#}");
 
     // 10 bundles without laps and golden frames, 3 for `.sig` tags.
     let log = desk.log();

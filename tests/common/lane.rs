@@ -210,6 +210,11 @@ impl Lane {
         format!("http://{}", self.api)
     }
 
+    /// The service's process.
+    pub(crate) fn service_id(&self) -> u32 {
+        self.service.as_ref().expect("it runs").id()
+    }
+
     /// The webhook's host and port.
     pub(crate) fn webhook_host(&self) -> &str {
         &self.webhook

@@ -30,6 +30,7 @@ use crate::{
     },
     sign::{Algorithm, Signer},
     steps::{Keeper, LocalLane, Ready, Tools, highest_counter},
+    telemetry::Telemetry,
 };
 
 /// How long running steps may go on after a signal.
@@ -119,6 +120,9 @@ pub struct ServiceFile {
     /// processes on the same `database` execute; it then opens no key, registry or policy.
     #[serde(default = "works")]
     work: bool,
+    /// Where traces of runs are sent; nowhere when absent.
+    #[serde(default)]
+    telemetry: Option<Telemetry>,
 }
 
 /// The word in `kind:`.
@@ -184,6 +188,7 @@ impl ServiceFile {
                 database_root: None,
                 concurrent: default_concurrent(),
                 work: works(),
+                telemetry: None,
             });
         };
         let text = std::fs::read_to_string(file)
@@ -202,6 +207,13 @@ impl ServiceFile {
             bail!("field `work` is off and there is no `database`: nobody would execute the runs");
         }
         Ok(parsed)
+    }
+}
+
+impl Args {
+    /// Where traces go, before anything is started; a file that cannot be read is told later.
+    pub(super) fn telemetry(&self) -> Option<Telemetry> {
+        ServiceFile::load(Some(self.config.as_ref()?)).ok()?.telemetry
     }
 }
 

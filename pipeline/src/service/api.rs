@@ -37,6 +37,7 @@ use serde_json::Value;
 use tokio::sync::watch;
 
 use super::{
+    events::Happening,
     local::{LocalModels, ReleaseRequest},
     openapi::Endpoint,
     reply::Refused,
@@ -150,7 +151,7 @@ pub(super) fn endpoints() -> Vec<(Endpoint, MethodRouter<Arc<ApiState>>)> {
         (Endpoint::get("/runs/{id}/steps", "Its journal").json::<StepList>(200, ok), get(steps)),
         (
             Endpoint::get("/runs/{id}/events", "What happens to it, as it happens")
-                .text("text/event-stream", "Server-sent events: `step`, `run`, `end`."),
+                .events::<Happening>("What happened so far, then what happens."),
             get(events),
         ),
         (
@@ -286,7 +287,15 @@ async fn list(
         let hint = "state is queued, running, failed or done; limit and before are numbers";
         Refused::new(StatusCode::BAD_REQUEST, "query", error.body_text(), hint)
     })?;
+    if [&filter.repository, &filter.tag].into_iter().flatten().any(|text| nowhere(text)) {
+        return Ok(Json(RunList { runs: Vec::new() }));
+    }
     Ok(Json(RunList { runs: api.store.runs(filter).await? }))
+}
+
+/// A zero byte is in no name, and `PostgreSQL` would take it for a broken text.
+fn nowhere(text: &str) -> bool {
+    text.contains('\0')
 }
 
 #[derive(Deserialize, JsonSchema)]
@@ -353,6 +362,9 @@ async fn rollback(
         let hint = "send {\"repository\": \"owner/name\", \"tag\": \"v1.2.3\"} as application/json";
         Refused::new(error.status(), "body", error.body_text(), hint)
     })?;
+    if nowhere(&request.repository) || nowhere(&request.tag) {
+        return Err(StoreError::Unknown { what: "that tag".to_owned() }.into());
+    }
     let run = api.store.rollback(&request.repository, &request.tag).await?;
     tracing::info!(run.id = %run.id, tag = %run.tag, "rollback asked for");
     Ok((StatusCode::ACCEPTED, Json(run)))

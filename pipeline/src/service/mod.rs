@@ -13,7 +13,7 @@
 //! # Modules
 //! - in: [`webhook`] (with `request`), [`event`], [`route`], [`secret`], [`listen`]
 //! - kept: [`store`]
-//! - done: [`executor`]
+//! - done: [`executor`] (with `traces`)
 //! - told: [`api`] (with [`local`], `events`, `metrics`, `openapi`), [`client`], [`render`], [`reply`]
 //! - for a plain git server: [`hook`]
 //! - measured: [`bench`]
@@ -33,6 +33,7 @@ pub mod render;
 pub mod reply;
 mod request;
 pub mod secret;
+mod traces;
 pub mod webhook;
 
 #[cfg(test)]

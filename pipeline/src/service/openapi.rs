@@ -19,6 +19,8 @@ fn of<T: JsonSchema>(generator: &mut SchemaGenerator) -> Schema {
 enum Content {
     Json(Of),
     Text(&'static str),
+    /// Server-sent events, each of which is of this type.
+    Events(Of),
 }
 
 /// One request that is answered, in words for programs.
@@ -102,6 +104,12 @@ impl Endpoint {
         self
     }
 
+    /// It answers by server-sent events of a type.
+    pub(super) fn events<T: JsonSchema>(mut self, when: &'static str) -> Self {
+        self.answers.push((200, when, Content::Events(of::<T>)));
+        self
+    }
+
     /// It refuses so.
     pub(super) fn refuses(self, status: u16, when: &'static str) -> Self {
         self.json::<Wrapped>(status, when)
@@ -128,6 +136,7 @@ impl Endpoint {
             let content = match content {
                 Content::Json(of) => json!({ "application/json": { "schema": of(generator) } }),
                 Content::Text(kind) => json!({ *kind: { "schema": { "type": "string" } } }),
+                Content::Events(of) => json!({ "text/event-stream": { "schema": of(generator) } }),
             };
             let answer = json!({ "description": when, "content": content });
             answers.insert(status.to_string(), answer);
