@@ -28,6 +28,8 @@ mod conversions;
 #[cfg(test)]
 mod demo;
 #[cfg(test)]
+mod fronts;
+#[cfg(test)]
 mod gated;
 #[cfg(test)]
 mod github;
@@ -37,6 +39,8 @@ mod hostile;
 mod keyless;
 #[cfg(test)]
 mod keyless_lane;
+#[cfg(test)]
+mod kubernetes_service;
 #[cfg(test)]
 mod peers_attest;
 #[cfg(test)]
@@ -80,4 +84,12 @@ mod rotation;
 #[cfg(test)]
 mod schemas;
 #[cfg(test)]
+mod service_api;
+#[cfg(test)]
+mod signer_process;
+#[cfg(test)]
+mod store_copies;
+#[cfg(test)]
 mod told;
+#[cfg(test)]
+mod traces;

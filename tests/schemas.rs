@@ -15,7 +15,7 @@ fn schema<T: JsonSchema>() -> Value {
     generator.into_root_schema_for::<T>().to_value()
 }
 
-fn schemas() -> [(&'static str, Value); 14] {
+fn schemas() -> [(&'static str, Value); 15] {
     [
         ("pipeline", schema::<pitlane_pipeline::config::PipelineFile>()),
         ("service", schema::<pitlane_pipeline::cli::ServiceFile>()),
@@ -31,6 +31,8 @@ fn schemas() -> [(&'static str, Value); 14] {
         ("provenance-external-parameters", schema::<provenance::ExternalParameters>()),
         ("conversion-request", schema::<pitlane_builder::convert::Request>()),
         ("conversion", schema::<pitlane_builder::convert::Answer>()),
+        // Not a schema, but made of them: the API for programs.
+        ("openapi", pitlane_pipeline::service::openapi()),
     ]
 }
 

@@ -210,7 +210,10 @@ pub struct Sign {
     /// A program that signs, with its arguments; instead of `key`.
     #[serde(default)]
     pub command: Option<Vec<String>>,
-    /// The public half of the key that `command` signs by, PEM.
+    /// The socket of a signer process (`pitlane signer`); instead of `key`.
+    #[serde(default)]
+    pub socket: Option<PathBuf>,
+    /// The public half of the key that `command` or `socket` signs by, PEM.
     #[serde(default)]
     pub public_key: Option<PathBuf>,
     /// How `command` is called.
@@ -244,6 +247,7 @@ impl Sign {
             key: self.key.clone(),
             password_file: self.password_file.clone(),
             command: self.command.clone(),
+            socket: self.socket.clone(),
             public_key: self.public_key.clone(),
             command_options: self.command_options.clone(),
             keyless: self.keyless.clone(),
@@ -252,10 +256,11 @@ impl Sign {
 
     /// Puts another release key in its place.
     pub fn set_source(&mut self, source: KeySource) {
-        let KeySource { key, password_file, command, public_key, command_options, keyless } =
+        let KeySource { key, password_file, command, socket, public_key, command_options, keyless } =
             source;
         (self.key, self.password_file, self.command) = (key, password_file, command);
-        (self.public_key, self.command_options) = (public_key, command_options);
+        (self.socket, self.public_key, self.command_options) =
+            (socket, public_key, command_options);
         self.keyless = keyless;
     }
 }
@@ -421,16 +426,24 @@ fn inside(path: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Whether others may read or change a secret's file. Root's may be read by a group of ours, while
+/// we are another user: so a cluster hands secrets to a program.
+pub(crate) fn open_to_others(meta: &std::fs::Metadata) -> bool {
+    use std::os::unix::fs::MetadataExt as _;
+    let handed = meta.uid() == 0 && !nix::unistd::Uid::effective().is_root();
+    meta.mode() & if handed { 0o037 } else { 0o077 } != 0
+}
+
 /// Reads a secret from a file that nobody else may read.
 pub fn read_secret(path: &Path) -> anyhow::Result<zeroize::Zeroizing<String>> {
     use std::os::unix::fs::MetadataExt as _;
     let shown = path.display();
     let file = std::fs::File::open(path).with_context(|| format!("{shown}: cannot be read"))?;
-    let mode = file.metadata()?.mode();
-    if mode & 0o077 != 0 {
+    let meta = file.metadata()?;
+    if open_to_others(&meta) {
         bail!(
             "{shown}: others may read this secret (mode {:o}); run chmod 600 {shown}",
-            mode & 0o777
+            meta.mode() & 0o777
         );
     }
     let mut text = zeroize::Zeroizing::new(String::new());

@@ -34,5 +34,6 @@ pub mod sbom;
 pub mod service;
 pub mod sign;
 pub mod steps;
+pub mod telemetry;
 
 pub use pitlane_runs::lane;

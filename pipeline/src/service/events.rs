@@ -12,6 +12,7 @@ use axum::{
     response::Response,
 };
 use futures_util::stream;
+use schemars::JsonSchema;
 use serde::Serialize;
 use tokio::sync::watch;
 
@@ -26,6 +27,33 @@ const LOOK: Duration = Duration::from_millis(250);
 const QUIET: Duration = Duration::from_secs(15);
 /// Longest stream: a client that wants more connects again, and is told all of it again.
 const LONGEST: Duration = Duration::from_hours(6);
+
+/// One event, for the document.
+#[derive(JsonSchema)]
+#[expect(dead_code, reason = "events are written as text; this says what is in it")]
+pub(super) struct Happening {
+    /// What the event is about.
+    event: About,
+    /// JSON: a `StepRecord`, a `Run`, a `Transfer`, its last state, or what went wrong.
+    data: String,
+}
+
+/// What an event is about.
+#[derive(JsonSchema)]
+#[schemars(rename_all = "lowercase")]
+#[expect(dead_code, reason = "as above")]
+enum About {
+    /// A step began or ended.
+    Step,
+    /// The run's state changed.
+    Run,
+    /// A transfer goes on.
+    Progress,
+    /// Nothing more happens by itself.
+    End,
+    /// The journal cannot be read.
+    Error,
+}
 
 /// What was told so far.
 struct Told {
