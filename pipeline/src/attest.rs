@@ -158,10 +158,7 @@ impl Facts<'_> {
         let manifest = shares_model.remove(&platform).ok_or_else(|| {
             anyhow::anyhow!("the laps were driven on {platform}, which is not built")
         })?;
-        let reports = proof.runs.iter().filter_map(|run| run.report.as_ref());
-        let drives = reports
-            .map(|report| serde_json::from_value::<Drive>(serde_json::to_value(report)?))
-            .collect::<Result<Vec<_>, _>>()?;
+        let drives = drives(proof)?;
         let name = |drive: &Drive| format!("{} {} from {}", drive.track, drive.light, drive.start);
         let (passed, failed): (Vec<&Drive>, Vec<&Drive>) =
             drives.iter().partition(|drive| drive.passed);
@@ -258,6 +255,12 @@ impl Facts<'_> {
         };
         Ok(ReleaseStatement::of(release, spec.registry.repository.as_str()))
     }
+}
+
+/// What was driven, as statements and people are told of it.
+pub fn drives(proof: &Proof) -> serde_json::Result<Vec<Drive>> {
+    let reports = proof.runs.iter().filter_map(|run| run.report.as_ref());
+    reports.map(|report| serde_json::from_value(serde_json::to_value(report)?)).collect()
 }
 
 /// The job's counter.

@@ -55,6 +55,9 @@ pub struct Checkout {
     /// Name → file, of the Python modules that a conversion of the model needs.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub code: BTreeMap<String, PathBuf>,
+    /// All files of the commit, where gates look at them, and how many there are.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub files: Option<(PathBuf, usize)>,
 }
 
 /// How much is taken, and what is wanted of a commit beside an ONNX model and its card.
@@ -66,6 +69,8 @@ pub struct Extras<'a> {
     pub original: bool,
     /// The folder that a Dockerfile is built from.
     pub context: Option<Folder<'a>>,
+    /// Whether gates look at all files of the commit.
+    pub files: bool,
     /// The code of the model.
     pub modules: Modules<'a>,
     /// Where models in Git LFS come from.
@@ -92,6 +97,11 @@ impl Extras<'_> {
             let target = dir.join("context");
             context::folder(url, bare, commit, folder, &target).await?;
             into.context = Some(target);
+        }
+        if self.files {
+            let target = dir.join("tree");
+            let found = tree(url, bare, commit, &target).await?;
+            into.files = Some((target, found.files));
         }
         if self.original {
             into.code =
@@ -282,6 +292,7 @@ impl Head {
             card,
             context: None,
             code: BTreeMap::new(),
+            files: None,
         }
     }
 }

@@ -4,6 +4,7 @@
 
 mod attest;
 mod base;
+mod check;
 mod hook;
 mod init;
 mod keys;
@@ -13,12 +14,13 @@ mod reproduce;
 mod run_id;
 mod runs;
 mod serve;
+mod service_file;
 mod sign_bundle;
 mod signer;
 mod store;
 mod trust;
 
-pub use serve::ServiceFile;
+pub use service_file::ServiceFile;
 
 use std::{io::Write as _, process::ExitCode};
 
@@ -93,7 +95,7 @@ enum Command {
     /// Connect a plain git server.
     Hook(hook::Args),
     /// Check pipeline files and what they name.
-    Config(serve::ConfigArgs),
+    Config(check::Args),
     /// The entry point of locked-down processes.
     #[command(hide = true)]
     Jail(jail::JailArgs),
@@ -179,7 +181,7 @@ async fn run(command: Command) -> anyhow::Result<()> {
         Command::Registry(RegistryCommand::Serve(args)) => registry::cli::serve(args).await,
         Command::Store(args) => store::run(args).await,
         Command::Hook(args) => hook::run(args).await,
-        Command::Config(args) => serve::check(args).await,
+        Command::Config(args) => check::run(args).await,
         Command::Completions { shell } => {
             clap_complete::generate(shell, &mut Cli::command(), "pitlane", &mut std::io::stdout());
             Ok(())

@@ -1,4 +1,4 @@
-//! `pitlane serve`: the service on one machine, and `pitlane config check`.
+//! `pitlane serve`: the service on one machine.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -10,29 +10,23 @@ use std::{
 };
 
 use anyhow::{Context as _, bail};
-use clap::Subcommand;
-use pitlane_notify::Notify;
-use pitlane_release::{key::PublicKey, yaml};
-use schemars::JsonSchema;
-use serde::Deserialize;
 use tokio::{
     net::TcpListener,
     signal::unix::{SignalKind, signal},
     sync::watch,
     task::JoinSet,
 };
-use zeroize::Zeroizing;
 
+use super::service_file::{Place, ServiceFile};
 use crate::{
-    config::{self, Pipeline},
-    github::{Github, Link},
+    config::Pipeline,
+    github::Link,
     registry::{self, Registry, RegistryConfig},
     service::{
         Advancing, ApiState, CarTokens, Executor, ExecutorConfig, Intake, LocalModels, Progress,
         Reporting, Route, Routes, Secrets, Store, Telling, Token, Watch, follow, holder, listen,
-        secret::create_random, store::PostgresUrl,
+        secret::create_random,
     },
-    sign::{Algorithm, Signer},
     steps::{Keeper, LocalLane, Ready, Tools, highest_counter},
     telemetry::Telemetry,
 };
@@ -42,8 +36,6 @@ const DRAIN: Duration = Duration::from_secs(30);
 /// How often the registry is asked for its highest counter: a one-shot release beside the
 /// service takes numbers, too.
 const RAISE_EVERY: Duration = Duration::from_secs(15);
-/// Largest configuration read (bytes).
-const MAX_CONFIG: usize = 256 * 1024;
 
 /// Run the service: webhook, embedded registry, API.
 #[derive(Debug, clap::Args)]
@@ -63,214 +55,11 @@ pub(super) struct Args {
     config: Option<PathBuf>,
 }
 
-/// Check pipeline files and what they name.
-#[derive(Debug, clap::Args)]
-pub(super) struct ConfigArgs {
-    #[command(subcommand)]
-    command: ConfigCommand,
-}
-
-#[derive(Debug, Subcommand)]
-enum ConfigCommand {
-    /// Read a service configuration or pipeline files, and open all that they name.
-    Check {
-        /// Files; a service configuration (kind: Service) or pipelines.
-        #[arg(required = true)]
-        files: Vec<PathBuf>,
-    },
-}
-
-/// The service's configuration. Format `pitlane.dev/v1`, kind `Service`.
-#[derive(Debug, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct ServiceFile {
-    /// `pitlane.dev/v1`.
-    #[serde(rename = "apiVersion")]
-    #[expect(dead_code, reason = "one value; any other is refused")]
-    api_version: pitlane_release::model::ApiVersion,
-    /// `Service`.
-    #[expect(dead_code, reason = "one value; any other is refused")]
-    kind: ServiceKind,
-    /// Store, registry, runs and secrets; relative to this file.
-    #[serde(default = "default_state")]
-    state: PathBuf,
-    /// Pipeline files; relative to this file.
-    pipelines: Vec<PathBuf>,
-    /// Where it listens.
-    #[serde(default)]
-    listen: Listen,
-    /// Further webhook secrets: files with one secret a line, mode 0600.
-    #[serde(default)]
-    webhook_secret_files: Vec<PathBuf>,
-    /// Whether the API's `POST /releases` takes models from files on this machine, on the word
-    /// of who has the API token. Off: models come from tags alone.
-    #[serde(default)]
-    local_models: bool,
-    /// `postgres://user@host/database`: a store for several replicas of the service, instead of a
-    /// file below `state`.
-    #[serde(default)]
-    database: Option<String>,
-    /// A file with that address, when it holds a password; mode 0600.
-    #[serde(default)]
-    database_file: Option<PathBuf>,
-    /// Certificates (PEM) of the authority that the database server's certificate is from; the
-    /// system's when absent.
-    #[serde(default)]
-    database_root: Option<PathBuf>,
-    /// GitHub's API, for what webhooks do not tell and for private sources.
-    #[serde(default)]
-    github: Option<Github>,
-    /// Who is told what: chats, webhooks, MQTT brokers.
-    #[serde(default)]
-    notify: Option<Notify>,
-    /// A file of cars that may tell how releases stand on them; lines of
-    /// `PIPELINE ENVIRONMENT CAR sha256:DIGEST`, of the car's token.
-    #[serde(default)]
-    car_tokens: Option<PathBuf>,
-    /// Runs (of different pipelines) at once.
-    #[serde(default = "default_concurrent")]
-    concurrent: usize,
-    /// Whether this process executes runs. Off: it takes deliveries and answers the API, and other
-    /// processes on the same `database` execute; it then opens no key, registry or policy.
-    #[serde(default = "works")]
-    work: bool,
-    /// Where traces of runs are sent; nowhere when absent.
-    #[serde(default)]
-    telemetry: Option<Telemetry>,
-}
-
-/// The word in `kind:`.
-#[derive(Debug, Deserialize, JsonSchema)]
-enum ServiceKind {
-    /// A service.
-    Service,
-}
-
-/// Where the service listens; port 0 is any free one.
-#[derive(Debug, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, default)]
-struct Listen {
-    /// For webhooks.
-    webhook: SocketAddr,
-    /// For `pitlane runs`; keep it on loopback.
-    api: SocketAddr,
-    /// For images; no registry is embedded when it is null.
-    registry: Option<SocketAddr>,
-}
-
-impl Default for Listen {
-    fn default() -> Self {
-        let local = |port| SocketAddr::from(([127, 0, 0, 1], port));
-        Self { webhook: local(9010), api: local(9011), registry: Some(local(5000)) }
-    }
-}
-
-const fn works() -> bool {
-    true
-}
-
-const fn default_concurrent() -> usize {
-    2
-}
-
-fn default_state() -> PathBuf {
-    "pitlane-state".into()
-}
-
-impl ServiceFile {
-    pub(super) fn load(file: Option<&Path>) -> anyhow::Result<Self> {
-        let Some(file) = file else {
-            let mut pipelines: Vec<PathBuf> = std::fs::read_dir("pipelines")
-                .context("no --config, and no folder `pipelines` here")?
-                .filter_map(|entry| Some(entry.ok()?.path()))
-                .filter(|path| {
-                    let name = path.file_name().and_then(|n| n.to_str()).unwrap_or("");
-                    path.extension().is_some_and(|e| e == "yaml") && !name.contains(".lock.")
-                })
-                .collect();
-            pipelines.sort();
-            return Ok(Self {
-                api_version: pitlane_release::model::ApiVersion::V1,
-                kind: ServiceKind::Service,
-                state: default_state(),
-                pipelines,
-                listen: Listen::default(),
-                webhook_secret_files: Vec::new(),
-                local_models: false,
-                database: None,
-                database_file: None,
-                database_root: None,
-                github: None,
-                notify: None,
-                car_tokens: None,
-                concurrent: default_concurrent(),
-                work: works(),
-                telemetry: None,
-            });
-        };
-        let text = std::fs::read_to_string(file)
-            .with_context(|| format!("{}: cannot be read", file.display()))?;
-        let mut parsed: Self = yaml::read(&text, MAX_CONFIG)
-            .with_context(|| format!("{}: not a service configuration", file.display()))?;
-        let dir = std::path::absolute(file)?;
-        let dir = dir.parent().unwrap_or(Path::new("/"));
-        parsed.state = dir.join(&parsed.state);
-        parsed.github.iter_mut().for_each(|github| github.rebase(dir));
-        parsed.notify.iter_mut().for_each(|notify| notify.rebase(dir));
-        let named = parsed.database_file.iter_mut().chain(&mut parsed.database_root);
-        let named = named.chain(&mut parsed.car_tokens);
-        let paths =
-            parsed.pipelines.iter_mut().chain(&mut parsed.webhook_secret_files).chain(named);
-        paths.for_each(|path| *path = dir.join(&*path));
-        let shared = parsed.database.is_some() || parsed.database_file.is_some();
-        if !parsed.work && !shared {
-            bail!("field `work` is off and there is no `database`: nobody would execute the runs");
-        }
-        Ok(parsed)
-    }
-}
-
 impl Args {
     /// Where traces go, before anything is started; a file that cannot be read is told later.
     pub(super) fn telemetry(&self) -> Option<Telemetry> {
         ServiceFile::load(Some(self.config.as_ref()?)).ok()?.telemetry
     }
-}
-
-/// Checks files without starting anything.
-pub(super) async fn check(args: ConfigArgs) -> anyhow::Result<()> {
-    let ConfigCommand::Check { files } = args.command;
-    let mut found = Vec::new();
-    for file in files {
-        let text = std::fs::read_to_string(&file)
-            .with_context(|| format!("{}: cannot be read", file.display()))?;
-        let value: serde_json::Value = yaml::read(&text, MAX_CONFIG)?;
-        let pipelines = match value["kind"].as_str() {
-            Some("Service") => ServiceFile::load(Some(&file))?.pipelines,
-            _ => vec![file],
-        };
-        for pipeline in pipelines {
-            let ready = Ready::open(Pipeline::load(&pipeline)?).await?;
-            crate::steps::look(&ready.pipeline).await?;
-            found.push(serde_json::json!({
-                "file": pipeline, "pipeline": ready.pipeline.name, "ok": true,
-                "repository": ready.pipeline.spec.registry.repository,
-                "key": ready.signer.public().map(PublicKey::id), "policy": ready.policy.name,
-                "sign": shown(&ready.signer)?,
-                "laps": ready.lap_signer.as_ref().map(shown).transpose()?,
-            }));
-        }
-    }
-    super::print_json(&found)
-}
-
-/// What signs; a program is called once, to see that it does.
-fn shown(signer: &Signer) -> anyhow::Result<serde_json::Value> {
-    signer.try_out()?;
-    Ok(serde_json::json!({
-        "by": signer.kind(), "algorithm": signer.algorithm().map(Algorithm::name),
-        "key": signer.public().map(PublicKey::id),
-    }))
 }
 
 pub(super) async fn run(args: Args) -> anyhow::Result<()> {
@@ -465,29 +254,6 @@ async fn raise_counter(store: &Store, ready: &Ready) {
     if let Err(error) = raised.await {
         let name = &ready.pipeline.name;
         tracing::warn!("pipeline {name}: the registry's highest counter is not known: {error:#}");
-    }
-}
-
-/// Where the store is.
-pub(super) enum Place {
-    /// A file below `state`.
-    File(PathBuf),
-    /// The server that the configuration names.
-    Server(Box<PostgresUrl>),
-}
-
-impl ServiceFile {
-    /// Where the store is.
-    pub(super) fn place(&self) -> anyhow::Result<Place> {
-        let address = match (&self.database, &self.database_file) {
-            (Some(_), Some(_)) => bail!("fields `database` and `databaseFile`: give one of them"),
-            (Some(address), None) => Zeroizing::new(address.clone()),
-            (None, Some(path)) => config::read_secret(path)?,
-            (None, None) => return Ok(Place::File(self.state.join("pitlane.sqlite"))),
-        };
-        let url = PostgresUrl::parse(&address, self.database_root.clone())
-            .map_err(|why| anyhow::anyhow!("field `database`: {why}"))?;
-        Ok(Place::Server(Box::new(url)))
     }
 }
 

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, bail};
 use clap::Subcommand;
 
-use super::serve::{Place, ServiceFile};
+use super::service_file::{Place, ServiceFile};
 use crate::service::store::{backup, migrate};
 
 /// Copy the service's store, put a copy back, change its version.

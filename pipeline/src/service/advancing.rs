@@ -18,9 +18,11 @@ use super::{
     store::{Changed, Placed, Run, Store, StoreError, now_ms},
 };
 use crate::{
+    attest,
     forge::Forges,
     github::Link,
     lane::Step,
+    prove::Proof,
     service::store::{StepOutcome, StepRecord},
     steps::Ready,
 };
@@ -169,7 +171,11 @@ fn output(steps: &[StepRecord], step: Step) -> Option<&Value> {
 fn candidate(run: &Run, steps: &[StepRecord], ready: &Ready) -> Option<Candidate> {
     let signed = output(steps, Step::Sign)?;
     let release: Release = serde_json::from_value(signed["release"].clone()).ok()?;
-    Some(Candidate::of(&release, ready.pusher.repository(), &run.id))
+    let mut candidate = Candidate::of(&release, ready.pusher.repository(), &run.id);
+    let proof = output(steps, Step::Prove).cloned();
+    let proof: Option<Proof> = proof.and_then(|proof| serde_json::from_value(proof).ok());
+    candidate.drives = proof.and_then(|proof| attest::drives(&proof).ok()).unwrap_or_default();
+    Some(candidate)
 }
 
 /// What cars and people said, out of the store.

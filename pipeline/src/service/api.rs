@@ -496,6 +496,7 @@ async fn car_status(
         request.map_err(|error| Refused::new(error.status(), "body", error.body_text(), hint))?;
     let said = car.says(status);
     let said = said.map_err(|why| Refused::new(StatusCode::BAD_REQUEST, "status", why, hint))?;
+    let said = super::cars::by_index(&api.store, said).await?;
     api.store.car_said(said).await?;
     Ok(StatusCode::NO_CONTENT)
 }

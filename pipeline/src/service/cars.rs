@@ -8,10 +8,15 @@ use std::{collections::BTreeMap, path::Path};
 use anyhow::{Context as _, bail};
 use pitlane_release::{CarKind, Digest, PinnedImage};
 
-use super::store::{Car, CarStatus, now_ms};
+use serde_json::Value;
+
+use super::store::{Car, CarStatus, Store, StoreError, now_ms};
+use crate::lane::Step;
 
 /// Largest file of tokens (bytes).
 const MAX_FILE: u64 = 4 * 1024 * 1024;
+/// Releases among which a car's is looked for.
+const CANDIDATES: u32 = 64;
 /// Longest code and message that are kept (characters).
 const MAX_CODE: usize = 64;
 const MAX_MESSAGE: usize = 1000;
@@ -96,6 +101,28 @@ impl Known {
         let Self { pipeline, environment, car } = self.clone();
         Ok(Car { pipeline, car, environment, status, time: now_ms() })
     }
+}
+
+/// Cars speak of the platform's image that they drive, GitOps repositories of the index: names the
+/// index, where the release is known by its counter.
+pub(super) async fn by_index(store: &Store, mut car: Car) -> Result<Car, StoreError> {
+    let Some(counter) = car.status.counter else { return Ok(car) };
+    let done = store.newest_done(&car.pipeline, CANDIDATES).await?;
+    let Some(run) = done.iter().find(|run| run.counter == counter) else { return Ok(car) };
+    let steps = store.steps(&run.id).await?;
+    let signed = steps.iter().rev().find(|one| one.step == Step::Sign);
+    let release = signed.and_then(|one| one.output.as_ref()).map(|output| &output["release"]);
+    let Some((repository, digest)) = car.status.image.split_once('@') else { return Ok(car) };
+    let Some(release) = release else { return Ok(car) };
+    let of_platform = |digests: &serde_json::Map<String, Value>| {
+        digests.values().any(|one| one.as_str() == Some(digest))
+    };
+    if release["platforms"].as_object().is_some_and(of_platform)
+        && let Some(index) = release["index"].as_str()
+    {
+        car.status.image = format!("{repository}@{index}");
+    }
+    Ok(car)
 }
 
 #[cfg(test)]

@@ -25,12 +25,15 @@ pub(super) fn lost(dir: &Path, done: &Outputs) -> bool {
     let checkout: Option<Checkout> = output(done, Step::Checkout);
     let mut needed: Vec<PathBuf> = Vec::new();
     if let Some(checkout) = checkout {
-        let Checkout { model, context, code, .. } = checkout;
+        let Checkout { model, context, code, files, .. } = checkout;
         needed.push(model);
         // The candidate is made of them; then they have done their duty.
         if !done.contains_key(&Step::Assemble) {
             needed.extend(context);
             needed.extend(code.into_values());
+        }
+        if !done.contains_key(&Step::Gates) {
+            needed.extend(files.map(|(files, _)| files));
         }
     }
     let converted = done.get(&Step::Model).is_some_and(|facts| !facts["conversion"].is_null());
@@ -61,7 +64,7 @@ fn output<T: for<'de> Deserialize<'de>>(done: &Outputs, step: Step) -> Option<T>
 
 /// Removes what was built once it is in the registry: an image's layers take gigabytes.
 pub(super) fn sweep(dir: &Path) {
-    for name in ["image", "context", "code"] {
+    for name in ["image", "context", "code", "tree"] {
         let path = dir.join(name);
         if let Err(error) = std::fs::remove_dir_all(&path)
             && error.kind() != std::io::ErrorKind::NotFound

@@ -241,7 +241,8 @@ fn extras<'a>(spec: &'a Spec, login: Option<&'a GitEnv>) -> Extras<'a> {
     let lfs = LfsAt { server: spec.model.lfs_url.as_deref(), authorization };
     let max_model = spec.model.contract.max_bytes;
     let original = spec.model.convert.is_some();
-    Extras { max_model, original, context, modules, lfs, login }
+    let files = !spec.gates.0.is_empty();
+    Extras { max_model, original, context, files, modules, lfs, login }
 }
 
 /// The platform whose image drives in the twin: this machine's.

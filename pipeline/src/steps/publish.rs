@@ -15,8 +15,10 @@ use serde_json::{Value, json};
 use super::{Context, counted::Counted, failed, now};
 use crate::{
     assemble::Assembled,
+    attest,
     forge::Forges,
     lane::{Step, StepError},
+    prove::Proof,
 };
 
 /// What was pushed.
@@ -156,6 +158,10 @@ impl Context<'_> {
         let repository = self.ready.pusher.repository();
         let mut candidate = Candidate::of(&sealed.release, repository, &self.job.run);
         candidate.rollback = self.job.rollback;
+        // A rollback drives nothing anew.
+        if let Some(proof) = self.output::<Option<Proof>>(Step::Prove).ok().flatten() {
+            candidate.drives = attest::drives(&proof)?;
+        }
         let link = self.lane.github.as_deref();
         let forge = link.map_or(Forges::Plain, |link| link.forge(&config.url));
         let promoter = Promoter { config, forge: &forge, dir: self.dir };

@@ -11,6 +11,7 @@ use pitlane_release::{model::ApiVersion, yaml};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
+use super::report::ReportTo;
 use crate::device::profile::CarProfile;
 
 /// Largest configuration read (bytes).
@@ -58,6 +59,9 @@ pub struct CarFile {
     /// What a release may use of this car.
     #[serde(default)]
     pub profile: CarProfile,
+    /// The pipeline's service that is told how releases stand on this car; nobody when absent.
+    #[serde(default)]
+    pub report: Option<ReportTo>,
 }
 
 /// The word in `kind:`.
@@ -119,7 +123,10 @@ impl CarFile {
         let dir = dir.parent().unwrap_or(Path::new("/"));
         let own = [&mut parsed.state, &mut parsed.run, &mut parsed.policy];
         let named = parsed.keys.values_mut().chain(parsed.trusted_roots.values_mut());
-        own.into_iter().chain(named).for_each(|path| *path = dir.join(&*path));
+        let report = parsed.report.iter_mut();
+        let report =
+            report.flat_map(|to| std::iter::once(&mut to.token_file).chain(&mut to.ca_file));
+        own.into_iter().chain(named).chain(report).for_each(|path| *path = dir.join(&*path));
         Ok(parsed)
     }
 

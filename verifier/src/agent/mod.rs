@@ -6,13 +6,14 @@
 //!   slow server can hold it up
 //! - `drive`: starts, watches, confirms and stops containers
 //! - [`evidence_file`]: what a release was admitted by, for judging it again at every start
-//! - [`diary`]: what happened, for people
+//! - [`diary`]: what happened, for people; [`report`]: the same for the pipeline's service
 
 pub mod config;
 pub mod diary;
 mod drive;
 pub mod evidence_file;
 pub mod gitops;
+pub mod report;
 mod scout;
 
 use std::{
@@ -34,6 +35,7 @@ use self::{
     config::CarFile,
     diary::{Decision, Diary},
     drive::Active,
+    report::Reporter,
     scout::{Looked, Scout},
 };
 use crate::device::{
@@ -64,6 +66,7 @@ pub struct Agent {
     settled: Option<String>,
     rest: drive::Rest,
     told: (Instant, usize),
+    reporter: Option<Reporter>,
     /// Held as long as this agent lives: two agents would stop each other's containers.
     _lock: File,
 }
@@ -98,6 +101,7 @@ impl Agent {
         if let Some(damage) = damage {
             tracing::warn!(damage, "one copy of the slot state was damaged; the other is good");
         }
+        let reporter = config.report.as_ref().map(Reporter::start).transpose()?;
         let scout = Scout {
             gitops: config.gitops.clone(),
             dir: config.state.clone(),
@@ -117,6 +121,7 @@ impl Agent {
             settled: None,
             rest: drive::Rest::default(),
             told: (Instant::now(), usize::MAX),
+            reporter,
             _lock: lock,
             config,
         })
@@ -217,6 +222,9 @@ impl Agent {
         let mark = self.diary.mark();
         if mark != self.told.1 || self.told.0.elapsed() >= TELL_EVERY {
             self.diary.write(&self.config.state);
+            if let Some(reporter) = &self.reporter {
+                reporter.tell(report::word(&self.diary));
+            }
             self.told = (Instant::now(), mark);
         }
     }

@@ -37,9 +37,9 @@ pub(super) struct StatusArgs {
 }
 
 pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
-    let mut agent = Agent::open(CarFile::load(&args.config)?)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
+        let mut agent = Agent::open(CarFile::load(&args.config)?)?;
         let stop = Arc::new(AtomicBool::new(false));
         let flag = Arc::clone(&stop);
         let signals = async move {
