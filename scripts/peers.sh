@@ -2,11 +2,11 @@
 # Fetches the programs that the tests talk to: real clients and servers of the registry protocol.
 #
 #   scripts/peers.sh            the ordinary packages of this Debian release (when missing), and
-#                               crane, two editions of cosign, oras, a newer skopeo (skopeo18)
-#                               and the Python Sigstore client into target/peers
+#                               crane, two editions of cosign, oras, kubectl, a newer skopeo
+#                               (skopeo18) and Python environments into target/peers
 #   scripts/peers.sh --check    says what is there, and installs nothing (exit 1 when one is missing)
 #
-# crane, cosign and oras are not in Debian 12, or too old there. They come from newer suites of the
+# crane, cosign, oras and kubectl are not in Debian 12, or too old there. They come from newer suites of the
 # same archive that this machine uses, through a private apt root: the system's own sources, pins
 # and package lists stay as they are. Their packages are only unpacked, never installed, so no
 # maintainer script runs. skopeo18 runs with the C library of its own suite, from target/peers/trixie:
@@ -20,9 +20,9 @@ bin="$peers/bin"
 apt="$peers/apt"
 
 # The programs of this release that the tests call, as "program:package".
-ordinary='docker:docker.io dockerd:docker.io docker-registry:docker-registry runc:runc crun:crun skopeo:skopeo podman:podman jq:jq curl:curl softhsm2-util:softhsm2 pkcs11-tool:opensc openssl:openssl sshd:openssh-server debootstrap:debootstrap mosquitto:mosquitto mosquitto_sub:mosquitto-clients /usr/lib/postgresql/15/bin/initdb:postgresql-15'
+ordinary='docker:docker.io dockerd:docker.io docker-registry:docker-registry runc:runc crun:crun skopeo:skopeo podman:podman jq:jq curl:curl softhsm2-util:softhsm2 pkcs11-tool:opensc openssl:openssl sshd:openssh-server debootstrap:debootstrap git-lfs:git-lfs mosquitto:mosquitto mosquitto_sub:mosquitto-clients /usr/lib/postgresql/15/bin/initdb:postgresql-15'
 # What is fetched from newer suites, as "program:package:suites, the first that has it wins".
-newer='crane:crane:sid,forky cosign:cosign:sid,forky cosign2:cosign:trixie oras:oras:trixie,forky,sid'
+newer='crane:crane:sid,forky cosign:cosign:sid,forky cosign2:cosign:trixie oras:oras:trixie,forky,sid kubectl:kubectl:trixie,forky,sid'
 # skopeo 1.18, and the packages whose libraries it is linked to, all of trixie.
 skopeo18='skopeo libc6 libgpgme11t64 libassuan9 libgpg-error0 libsqlite3-0'
 suites='trixie forky sid'
@@ -51,6 +51,7 @@ check() {
     else say 'missing: skopeo18 (run scripts/peers.sh)'; missing=1; fi
     if cmp -s "$sigstore_pins" "$sigstore_venv/requirements.txt"; then say 'have the Python Sigstore client'
     else say 'missing: the Python Sigstore client (run scripts/peers.sh)'; missing=1; fi
+    "$here/scripts/peers-python.sh" --check || missing=1
     return "$missing"
 }
 

@@ -2,9 +2,11 @@
 
 pub(crate) mod admission;
 pub(crate) mod docker;
+pub(crate) mod engine;
 pub(crate) mod http;
 pub(crate) mod lane;
 pub(crate) mod legacy;
+pub(crate) mod pod_security;
 #[path = "../pipeline/runs/tests/it/server.rs"]
 pub(crate) mod postgres;
 pub(crate) mod sigstore;

@@ -14,17 +14,33 @@ mod architecture;
 #[cfg(test)]
 mod arm64;
 #[cfg(test)]
+mod builds;
+#[cfg(test)]
+mod builds_examples;
+#[cfg(test)]
+mod builds_hostile;
+#[cfg(test)]
 mod burst;
 #[cfg(test)]
 mod common;
 #[cfg(test)]
+mod conversions;
+#[cfg(test)]
 mod demo;
+#[cfg(test)]
+mod fronts;
+#[cfg(test)]
+mod gated;
+#[cfg(test)]
+mod github;
 #[cfg(test)]
 mod hostile;
 #[cfg(test)]
 mod keyless;
 #[cfg(test)]
 mod keyless_lane;
+#[cfg(test)]
+mod kubernetes_service;
 #[cfg(test)]
 mod peers_attest;
 #[cfg(test)]
@@ -33,6 +49,8 @@ mod peers_cosign;
 mod peers_docker;
 #[cfg(test)]
 mod peers_git;
+#[cfg(test)]
+mod peers_git_lfs;
 #[cfg(test)]
 mod peers_gym;
 #[cfg(test)]
@@ -65,3 +83,13 @@ mod resume;
 mod rotation;
 #[cfg(test)]
 mod schemas;
+#[cfg(test)]
+mod service_api;
+#[cfg(test)]
+mod signer_process;
+#[cfg(test)]
+mod store_copies;
+#[cfg(test)]
+mod told;
+#[cfg(test)]
+mod traces;

@@ -65,6 +65,7 @@ fn driven(model: &str, scenario: &Scenario, limits: &Limits) -> (Proof, tempfile
     let request = Prove {
         rootfs: rootfs.path(),
         model: "/models/pilot.onnx",
+        onnx_runtime: None,
         scenario,
         limits,
         golden: true,
@@ -139,6 +140,7 @@ fn a_starved_runtime_is_an_answer() {
     let request = Prove {
         rootfs: rootfs.path(),
         model: "/models/pilot.onnx",
+        onnx_runtime: None,
         scenario: &scenario,
         limits: &limits,
         golden: true,

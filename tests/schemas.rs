@@ -15,7 +15,7 @@ fn schema<T: JsonSchema>() -> Value {
     generator.into_root_schema_for::<T>().to_value()
 }
 
-fn schemas() -> [(&'static str, Value); 14] {
+fn schemas() -> [(&'static str, Value); 15] {
     [
         ("pipeline", schema::<pitlane_pipeline::config::PipelineFile>()),
         ("service", schema::<pitlane_pipeline::cli::ServiceFile>()),
@@ -31,6 +31,8 @@ fn schemas() -> [(&'static str, Value); 14] {
         ("provenance-external-parameters", schema::<provenance::ExternalParameters>()),
         ("conversion-request", schema::<pitlane_builder::convert::Request>()),
         ("conversion", schema::<pitlane_builder::convert::Answer>()),
+        // Not a schema, but made of them: the API for programs.
+        ("openapi", pitlane_pipeline::service::openapi()),
     ]
 }
 
@@ -66,8 +68,12 @@ fn schemas_are_those_of_the_types() {
 fn examples_fit_their_schemas() {
     let examples = [
         ("pipeline", "pipelines/donkeycar.yaml"),
+        ("pipeline", "pipelines/containers/ros2.yaml"),
+        ("pipeline", "pipelines/containers/jetson.yaml"),
         ("registry-tokens", "examples/registry/tokens.yaml"),
         ("policy", "policies/donkeycar.yaml"),
+        ("policy", "policies/ros2car.yaml"),
+        ("policy", "policies/jetson.yaml"),
         ("policy", "policies/signed.yaml"),
         ("policy", "policies/keyless.yaml"),
         ("policy", "policies/lap-proven.yaml"),

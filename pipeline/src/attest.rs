@@ -13,9 +13,8 @@ use pitlane_release::{
     golden::{GOLDEN, GoldenFrames},
     lap::{Drive, LAP, Lap, Resource, TestResult},
     provenance::{
-        BUILD_TYPE, BuildDefinition, Builder, ExternalParameters, ImageParameters,
-        InternalParameters, LayerParameters, PROVENANCE, Provenance, RunDetails, RunMetadata,
-        SourceParameter,
+        BuildDefinition, Builder, ExternalParameters, InternalParameters, PROVENANCE, Provenance,
+        RunDetails, RunMetadata, SourceParameter,
     },
     statement::{
         COSIGN_SIGN, EvidenceRef, Model, Release, ReleaseStatement, Source, Statement, Subject,
@@ -28,6 +27,7 @@ use crate::{
     assemble::Assembled,
     checkout::Checkout,
     config::Pipeline,
+    dependencies::{Made, conversion},
     lane::Job,
     model::ModelFacts,
     model_signing::{self, CARD_FILE, MODEL_FILE, ModelSignature},
@@ -82,7 +82,12 @@ impl Facts<'_> {
     }
 
     /// SLSA provenance of the platform manifests.
-    pub fn provenance(&self, started: Timestamp, finished: Timestamp) -> Statement<Provenance> {
+    pub fn provenance(
+        &self,
+        model_facts: &ModelFacts,
+        started: Timestamp,
+        finished: Timestamp,
+    ) -> Statement<Provenance> {
         let spec = &self.pipeline.spec;
         let commit = self.checkout.commit.as_str().to_owned();
         let uri = match pitlane_fetch::git::is_local(&spec.source.url) {
@@ -101,14 +106,14 @@ impl Facts<'_> {
         let mut card = Resource::named("card", self.card_digest());
         card.media_type = Some("application/yaml".into());
         dependencies.extend([model, card, Resource::named("pipeline", self.pipeline.digest)]);
-        for (platform, built) in &self.assembled.images {
-            dependencies.push(Resource::named(&format!("base {platform}"), built.base));
-            dependencies.push(Resource::named(&format!("runtime {platform}"), built.runtime));
-        }
+        dependencies.extend(conversion(model_facts));
+        let Made { build_type, dependencies: made, image, dockerfile } =
+            Made::of(self.assembled, &self.checkout.committed_at);
+        dependencies.extend(made);
         let (model, card) = self.names();
         let predicate = Provenance {
             build_definition: BuildDefinition {
-                build_type: BUILD_TYPE.into(),
+                build_type: build_type.into(),
                 external_parameters: ExternalParameters {
                     source: SourceParameter {
                         uri,
@@ -123,10 +128,9 @@ impl Facts<'_> {
                 internal_parameters: Some(InternalParameters {
                     pipeline_digest: self.pipeline.digest,
                     car_kind: spec.car_kind.clone(),
-                    image: Some(ImageParameters {
-                        created: self.checkout.committed_at.clone(),
-                        layers: LayerParameters::current(),
-                    }),
+                    image,
+                    dockerfile,
+                    conversion: model_facts.conversion.clone(),
                 }),
                 resolved_dependencies: dependencies,
             },

@@ -2,11 +2,15 @@
 //!
 //! Nothing of the repository is ever written as a work tree: the tag is fetched into a bare
 //! repository of the run's own, and the two files that are needed are read as blobs. So there
-//! are no links, submodules, filters or hooks to be afraid of.
+//! are no links, submodules, filters or hooks to be afraid of. Only what a Dockerfile is built from
+//! (`context`) becomes files in a folder; a model in Git LFS is fetched by its pointer (`lfs`).
 
+mod context;
+mod lfs;
 mod tree;
 
 use std::{
+    collections::BTreeMap,
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -18,6 +22,8 @@ use pitlane_release::{Commit, ReleaseTag};
 use serde::{Deserialize, Serialize};
 use tokio::process::Command;
 
+pub use context::{Folder, Modules};
+pub use lfs::{LfsAt, authorization};
 pub use tree::{Tree, tree};
 
 use crate::{assemble::image::EPOCH, lane::LocalModel};
@@ -43,6 +49,56 @@ pub struct Checkout {
     pub model: PathBuf,
     /// The card's text.
     pub card: String,
+    /// The folder that a Dockerfile is built from, as the commit has it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub context: Option<PathBuf>,
+    /// Name → file, of the Python modules that a conversion of the model needs.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub code: BTreeMap<String, PathBuf>,
+}
+
+/// How much is taken, and what is wanted of a commit beside an ONNX model and its card.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Extras<'a> {
+    /// Largest model that is taken (bytes).
+    pub max_model: u64,
+    /// Whether the model is still to be converted: then it is kept under another name.
+    pub original: bool,
+    /// The folder that a Dockerfile is built from.
+    pub context: Option<Folder<'a>>,
+    /// The code of the model.
+    pub modules: Modules<'a>,
+    /// Where models in Git LFS come from.
+    pub lfs: LfsAt<'a>,
+    /// For repositories that are not everybody's.
+    pub login: Option<&'a GitEnv>,
+}
+
+impl Extras<'_> {
+    fn model_in(&self, dir: &Path) -> PathBuf {
+        dir.join(if self.original { "model.original" } else { "model.onnx" })
+    }
+
+    /// Takes them out of a commit.
+    async fn take(
+        &self,
+        url: &str,
+        bare: &Path,
+        commit: &Commit,
+        into: &mut Checkout,
+        dir: &Path,
+    ) -> anyhow::Result<()> {
+        if let Some(folder) = self.context {
+            let target = dir.join("context");
+            context::folder(url, bare, commit, folder, &target).await?;
+            into.context = Some(target);
+        }
+        if self.original {
+            into.code =
+                context::modules(url, bare, commit, self.modules, &dir.join("code")).await?;
+        }
+        Ok(())
+    }
 }
 
 async fn text(command: Command) -> anyhow::Result<String> {
@@ -50,27 +106,29 @@ async fn text(command: Command) -> anyhow::Result<String> {
     Ok(String::from_utf8(bytes)?.trim_end().to_owned())
 }
 
-/// Fetches a tag and takes the model and its card out of the commit it names. `login` is for
-/// repositories that are not everybody's.
+/// Fetches a tag and takes the model and its card out of the commit it names.
 pub async fn checkout(
     url: &str,
     tag: &ReleaseTag,
     model: &Path,
     card: &Path,
-    max_model: u64,
     dir: &Path,
-    login: Option<&GitEnv>,
+    extras: &Extras<'_>,
 ) -> anyhow::Result<Checkout> {
-    let (bare, head) = fetch(url, tag, dir, login).await?;
-    let target = dir.join("model.onnx");
+    let max_model = extras.max_model;
+    let (bare, head) = fetch(url, tag, dir, extras.login).await?;
+    let target = extras.model_in(dir);
     blob(url, &bare, &head.commit, model, max_model, &target).await?;
+    lfs::resolve(url, extras.lfs, model, max_model, &target).await?;
     let card_file = dir.join("card.yaml");
     blob(url, &bare, &head.commit, card, CARD_LIMIT, &card_file).await?;
     let card = std::fs::read_to_string(&card_file)
         .with_context(|| format!("{}: not UTF-8", card.display()))?;
+    let mut found = head.with(target, card);
+    let commit = found.commit.clone();
+    extras.take(url, &bare, &commit, &mut found, dir).await?;
     std::fs::remove_dir_all(&bare)?;
-    let Head { commit, tag_object, committed_at } = head;
-    Ok(Checkout { commit, tag_object, committed_at, model: target, card })
+    Ok(found)
 }
 
 /// What is wanted of a commit that was released before.
@@ -120,6 +178,7 @@ pub async fn at_commit(
     if let Some(path) = wanted.model {
         let target = dir.join("model.onnx");
         blob(url, &bare, commit, path, max_model, &target).await?;
+        lfs::resolve(url, LfsAt::default(), path, max_model, &target).await?;
         model = Some(target);
     }
     if let Some(path) = wanted.card {
@@ -151,32 +210,44 @@ pub async fn local(
     files: &LocalModel,
     commit: Option<&str>,
     card: &Path,
-    max_model: u64,
     dir: &Path,
+    extras: &Extras<'_>,
 ) -> anyhow::Result<Checkout> {
+    let max_model = extras.max_model;
     let card_file = dir.join("card.yaml");
+    let mut taken = None;
     let head = if let Some(commit) = commit {
+        if extras.context.is_some() || !matches!(extras.modules, Modules::None) {
+            bail!(
+                "`spec.build` and the code of a conversion come from the tag's commit: leave --commit out"
+            );
+        }
         // Nobody says when it was made; the same for all keeps images reproducible.
         let committed_at = EPOCH.to_owned();
         Head { commit: commit.parse()?, tag_object: None, committed_at }
     } else {
-        let (bare, head) = fetch(url, tag, dir, None).await?;
+        let (bare, head) = fetch(url, tag, dir, extras.login).await?;
         if files.card.is_none() {
             blob(url, &bare, &head.commit, card, CARD_LIMIT, &card_file).await?;
         }
+        let mut found = head.with(PathBuf::new(), String::new());
+        extras.take(url, &bare, &head.commit, &mut found, dir).await?;
+        taken = Some(found);
         std::fs::remove_dir_all(&bare)?;
         head
     };
     if let Some(card) = &files.card {
         copy(card, &card_file, CARD_LIMIT)?;
     }
-    let target = dir.join("model.onnx");
+    let target = extras.model_in(dir);
     let (from, to) = (files.model.clone(), target.clone());
     tokio::task::spawn_blocking(move || copy(&from, &to, max_model)).await??;
     let card = std::fs::read_to_string(&card_file)
         .with_context(|| format!("{}: cannot be read as text", card.display()))?;
-    let Head { commit, tag_object, committed_at } = head;
-    Ok(Checkout { commit, tag_object, committed_at, model: target, card })
+    let found = head.with(target, card);
+    let (context, code) =
+        taken.map_or((None, BTreeMap::new()), |taken| (taken.context, taken.code));
+    Ok(Checkout { context, code, ..found })
 }
 
 /// Copies a plain file of a bearable size; one that grows meanwhile does not make more of it.
@@ -198,6 +269,21 @@ struct Head {
     commit: Commit,
     tag_object: Option<String>,
     committed_at: String,
+}
+
+impl Head {
+    fn with(&self, model: PathBuf, card: String) -> Checkout {
+        let Self { commit, tag_object, committed_at } = self;
+        Checkout {
+            commit: commit.clone(),
+            tag_object: tag_object.clone(),
+            committed_at: committed_at.clone(),
+            model,
+            card,
+            context: None,
+            code: BTreeMap::new(),
+        }
+    }
 }
 
 /// Fetches a tag into a bare repository in `dir`.

@@ -16,6 +16,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    build::Build,
+    convert::Convert,
     model::Contract,
     prove,
     sign::{CommandOptions, KeySource, keyless::Keyless},
@@ -68,12 +70,17 @@ pub struct Spec {
     #[serde(default = "both_platforms")]
     pub platforms: Vec<Platform>,
     /// What every image starts from.
-    pub base: Base,
+    #[serde(default)]
+    pub base: Option<Base>,
     /// Platform → the runtime's binary.
+    #[serde(default)]
     pub runtime: BTreeMap<Platform, PathBuf>,
     /// Programs that look at the commit's files, and may stop the release.
     #[serde(default)]
     pub gates: Gates,
+    /// A Dockerfile of the repository, instead of `base` and `runtime`.
+    #[serde(default)]
+    pub build: Option<Build>,
     /// What a candidate must do in the twin; nothing is proven when absent.
     #[serde(default)]
     pub prove: Option<prove::Scenario>,
@@ -140,11 +147,21 @@ pub struct Model {
     pub card: Option<PathBuf>,
     /// What it must keep to.
     pub contract: Contract,
+    /// How it becomes ONNX, when the file is of another framework.
+    pub convert: Option<Convert>,
+    /// The Git LFS server, `https://…`, where it is not the one beside `source.url`.
+    pub lfs_url: Option<String>,
 }
 
 impl Default for Model {
     fn default() -> Self {
-        Self { path: "models/pilot.onnx".into(), card: None, contract: Contract::default() }
+        Self {
+            path: "models/pilot.onnx".into(),
+            card: None,
+            contract: Contract::default(),
+            convert: None,
+            lfs_url: None,
+        }
     }
 }
 
@@ -193,7 +210,10 @@ pub struct Sign {
     /// A program that signs, with its arguments; instead of `key`.
     #[serde(default)]
     pub command: Option<Vec<String>>,
-    /// The public half of the key that `command` signs by, PEM.
+    /// The socket of a signer process (`pitlane signer`); instead of `key`.
+    #[serde(default)]
+    pub socket: Option<PathBuf>,
+    /// The public half of the key that `command` or `socket` signs by, PEM.
     #[serde(default)]
     pub public_key: Option<PathBuf>,
     /// How `command` is called.
@@ -227,6 +247,7 @@ impl Sign {
             key: self.key.clone(),
             password_file: self.password_file.clone(),
             command: self.command.clone(),
+            socket: self.socket.clone(),
             public_key: self.public_key.clone(),
             command_options: self.command_options.clone(),
             keyless: self.keyless.clone(),
@@ -235,10 +256,11 @@ impl Sign {
 
     /// Puts another release key in its place.
     pub fn set_source(&mut self, source: KeySource) {
-        let KeySource { key, password_file, command, public_key, command_options, keyless } =
+        let KeySource { key, password_file, command, socket, public_key, command_options, keyless } =
             source;
         (self.key, self.password_file, self.command) = (key, password_file, command);
-        (self.public_key, self.command_options) = (public_key, command_options);
+        (self.socket, self.public_key, self.command_options) =
+            (socket, public_key, command_options);
         self.keyless = keyless;
     }
 }
@@ -310,8 +332,10 @@ impl Pipeline {
         let dir = std::path::absolute(file)?;
         let dir = dir.parent().unwrap_or(Path::new("/"));
         let join = |path: &mut PathBuf| *path = dir.join(&*path);
-        join(&mut spec.base.layout);
+        spec.base.iter_mut().for_each(|base| join(&mut base.layout));
         spec.runtime.values_mut().for_each(join);
+        spec.build.iter_mut().for_each(|build| build.rebase(dir));
+        spec.model.convert.iter_mut().for_each(|convert| convert.rebase(dir));
         spec.registry.password_file.iter_mut().for_each(join);
         let mut own = spec.sign.source();
         own.rebase(dir);
@@ -332,13 +356,16 @@ impl Pipeline {
         if spec.platforms.is_empty() {
             bail!("field `spec.platforms` is empty: name linux/amd64, linux/arm64 or both");
         }
-        for platform in &spec.platforms {
-            if !spec.runtime.contains_key(platform) {
-                bail!("field `spec.runtime` has no binary for {platform}");
-            }
-        }
+        made_of(&spec)?;
         for path in [&spec.model.path, &spec.model.card_path()] {
             inside(path).with_context(|| "field `spec.model`")?;
+        }
+        if let Some(convert) = &spec.model.convert {
+            convert.check().context("field `spec.model.convert`")?;
+        }
+        if let Some(url) = &spec.model.lfs_url {
+            pitlane_fetch::git::check_url(url)
+                .map_err(|why| anyhow::anyhow!("field `spec.model.lfsUrl`: {why}"))?;
         }
         if let Some(promote) = &mut spec.promote {
             promote.check().map_err(|why| anyhow::anyhow!("field `spec.promote`: {why}"))?;
@@ -362,6 +389,34 @@ impl Pipeline {
     }
 }
 
+/// What images are made of: base and runtime, or a Dockerfile.
+fn made_of(spec: &Spec) -> anyhow::Result<()> {
+    match (&spec.base, &spec.build) {
+        (Some(_), None) => {
+            for platform in &spec.platforms {
+                if !spec.runtime.contains_key(platform) {
+                    bail!("field `spec.runtime` has no binary for {platform}");
+                }
+            }
+            Ok(())
+        }
+        (None, Some(build)) => {
+            if !spec.runtime.is_empty() {
+                bail!("field `spec.runtime` belongs to `base`; with `build` it is `build.runtime`");
+            }
+            build.check(&spec.platforms).context("field `spec.build`")
+        }
+        (Some(_), Some(_)) => {
+            bail!(
+                "fields `spec.base` and `spec.build`: an image is made of one of them; take one out"
+            )
+        }
+        (None, None) => bail!(
+            "neither field `spec.base` (with `spec.runtime`) nor `spec.build`: say what images are made of"
+        ),
+    }
+}
+
 /// A path that stays inside a checkout.
 fn inside(path: &Path) -> anyhow::Result<()> {
     let plain = |part| matches!(part, std::path::Component::Normal(name) if name != ".git");
@@ -371,16 +426,24 @@ fn inside(path: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Whether others may read or change a secret's file. Root's may be read by a group of ours, while
+/// we are another user: so a cluster hands secrets to a program.
+pub(crate) fn open_to_others(meta: &std::fs::Metadata) -> bool {
+    use std::os::unix::fs::MetadataExt as _;
+    let handed = meta.uid() == 0 && !nix::unistd::Uid::effective().is_root();
+    meta.mode() & if handed { 0o037 } else { 0o077 } != 0
+}
+
 /// Reads a secret from a file that nobody else may read.
 pub fn read_secret(path: &Path) -> anyhow::Result<zeroize::Zeroizing<String>> {
     use std::os::unix::fs::MetadataExt as _;
     let shown = path.display();
     let file = std::fs::File::open(path).with_context(|| format!("{shown}: cannot be read"))?;
-    let mode = file.metadata()?.mode();
-    if mode & 0o077 != 0 {
+    let meta = file.metadata()?;
+    if open_to_others(&meta) {
         bail!(
             "{shown}: others may read this secret (mode {:o}); run chmod 600 {shown}",
-            mode & 0o777
+            meta.mode() & 0o777
         );
     }
     let mut text = zeroize::Zeroizing::new(String::new());
@@ -388,4 +451,62 @@ pub fn read_secret(path: &Path) -> anyhow::Result<zeroize::Zeroizing<String>> {
     let end = text.trim_end_matches(['\n', '\r']).len();
     text.truncate(end);
     Ok(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn examples() -> PathBuf {
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("../pipelines")
+    }
+
+    #[test]
+    fn the_examples_are_usable() {
+        for name in ["donkeycar.yaml", "containers/ros2.yaml", "containers/jetson.yaml"] {
+            let pipeline = Pipeline::load(&examples().join(name)).unwrap();
+            let made_by_engine = pipeline.spec.build.is_some();
+            assert_eq!(made_by_engine, name.starts_with("containers/"), "{name}");
+        }
+        let jetson = Pipeline::load(&examples().join("containers/jetson.yaml")).unwrap().spec;
+        let tls = jetson.build.unwrap().engine_of(Platform::LinuxArm64).tls.clone().unwrap();
+        assert!(tls.key.is_absolute(), "paths are relative to the file");
+    }
+
+    #[test]
+    fn images_are_made_of_parts_or_of_a_dockerfile() {
+        let file = examples().join("donkeycar.yaml");
+        let text = std::fs::read_to_string(&file).unwrap();
+        let edited = |from: &str, to: &str| {
+            let new = text.replacen(from, to, 1);
+            assert_ne!(new, text, "{from}");
+            Pipeline::parse(&new, &file).map(|_| ()).map_err(|error| format!("{error:#}"))
+        };
+        let (base, path) =
+            ("  base:\n    layout: ../target/base/layout\n", "    path: models/pilot.onnx\n");
+        let runtime = "  runtime:\n    linux/amd64: ../target/release/pitlane-car\n    \
+                       linux/arm64: ../target/arm64/pitlane-car\n";
+        let parts = format!("{base}{runtime}");
+        edited(&parts, "  build: { bases: [x] }\n").unwrap();
+        for (from, to, want) in [
+            (base, format!("{base}  build: {{}}\n"), "an image is made of one of them"),
+            (&parts[..], String::new(), "say what images are made of"),
+            (base, "  build: {}\n".into(), "`build.runtime`"),
+            (
+                &parts[..],
+                "  build: { context: /srv }\n".into(),
+                "field `spec.build`: field `context`: `/srv`",
+            ),
+            (&parts[..], "  build: { contexts: x }\n".into(), "contexts"),
+            (
+                path,
+                format!("{path}    convert: {{ framework: keras, opset: 9 }}\n"),
+                "`spec.model.convert`: field `opset`: 9",
+            ),
+            (path, format!("{path}    lfsUrl: https://u:p@h.example/x\n"), "`spec.model.lfsUrl`"),
+        ] {
+            let error = edited(from, &to).unwrap_err();
+            assert!(error.contains(want), "{to}: {error}");
+        }
+    }
 }

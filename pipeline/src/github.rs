@@ -16,10 +16,10 @@ use pitlane_release::{Commit, ReleaseTag, RepoName};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use crate::{config::Source, lane::StepError};
+use crate::{config::Source, forge::Forges, lane::StepError};
 
 /// Shortest pause between two looks at the tags (seconds).
-const SHORTEST: u64 = 5;
+const SHORTEST: u64 = 1;
 
 /// GitHub in the service's configuration.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
@@ -120,6 +120,7 @@ impl Github {
 #[derive(Debug)]
 pub struct Link {
     client: Client,
+    address: ApiAddress,
     poll: Duration,
     redeliver: Option<String>,
     report: Report,
@@ -153,7 +154,7 @@ impl Link {
         }
         let (redeliver, run_url) = (github.redeliver.clone(), github.run_url.clone());
         let (client, report) = (Client::new(settings)?, github.report);
-        Ok(Self { client, poll, redeliver, report, run_url, repositories })
+        Ok(Self { client, address, poll, redeliver, report, run_url, repositories })
     }
 
     /// GitHub itself.
@@ -174,6 +175,16 @@ impl Link {
     /// What is reported.
     pub fn report(&self) -> Report {
         self.report
+    }
+
+    /// Where a GitOps repository is: here, or on a plain git server.
+    pub fn forge(&self, url: &str) -> Forges {
+        match self.address.repository_of(url) {
+            Some(repository) => {
+                Forges::Github { client: self.client.clone(), repository, url: url.to_owned() }
+            }
+            None => Forges::Plain,
+        }
     }
 
     /// Where people see a run.

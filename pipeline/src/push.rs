@@ -84,7 +84,12 @@ impl Pusher {
 
     /// Uploads a blob unless the repository has it.
     pub async fn blob(&self, blob: &Blob) -> anyhow::Result<()> {
-        Ok(self.client.blob(blob).await?)
+        self.content(blob).await
+    }
+
+    /// The same for anything that can be read.
+    pub async fn content(&self, content: &dyn Content) -> anyhow::Result<()> {
+        Ok(self.client.blob(content).await?)
     }
 
     /// Puts a manifest or index under its digest, and reads it back; then under a tag as well.

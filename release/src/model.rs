@@ -33,6 +33,10 @@ pub struct ModelCard {
     /// How and on what it was trained; free keys, shown to people and put in the SBOM.
     #[serde(default, skip_serializing_if = "std::collections::BTreeMap::is_empty")]
     pub training: std::collections::BTreeMap<String, serde_json::Value>,
+    /// The network's class in the framework it was made with, `module.Class`: what a conversion of
+    /// weights without their network needs, where the pipeline file names none. Nobody else reads it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub class: Option<String>,
     /// SPDX licence expression of the weights.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub license: Option<String>,

@@ -4,19 +4,24 @@
 //! `docs/provenance.md`; its external parameters are complete, and unknown ones are refused
 //! where provenance is judged.
 
+use std::collections::BTreeMap;
+
 use jiff::Timestamp;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::{Digest, Platform, lap::Resource};
+use crate::{Digest, Platform, facts::Conversion, lap::Resource};
 
 /// Predicate type of SLSA provenance v1.
 pub const PROVENANCE: &str = "https://slsa.dev/provenance/v1";
 /// How this builder builds: base, runtime and model put together as layers, nothing executed.
 pub const BUILD_TYPE: &str = "https://pitlane.dev/buildtypes/car-image/v1";
+/// How it builds from a Dockerfile: the repository's steps run in a container engine, the model is
+/// laid on top. The same inputs need not give the same digests.
+pub const DOCKERFILE_BUILD_TYPE: &str = "https://pitlane.dev/buildtypes/dockerfile-car-image/v1";
 
 /// The predicate.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Provenance {
     /// What was built from what.
@@ -26,10 +31,10 @@ pub struct Provenance {
 }
 
 /// What was built from what.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct BuildDefinition {
-    /// [`BUILD_TYPE`].
+    /// [`BUILD_TYPE`] or [`DOCKERFILE_BUILD_TYPE`].
     pub build_type: String,
     /// What a tag decides.
     pub external_parameters: ExternalParameters,
@@ -72,7 +77,7 @@ pub struct SourceParameter {
 }
 
 /// What the operator decides.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct InternalParameters {
     /// Digest of the pipeline file.
@@ -82,6 +87,39 @@ pub struct InternalParameters {
     /// How the image was put together.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub image: Option<ImageParameters>,
+    /// Platform → how its Dockerfile was built; of [`DOCKERFILE_BUILD_TYPE`] alone.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub dockerfile: BTreeMap<Platform, DockerfileParameters>,
+    /// How the model became ONNX, where it was another framework's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub conversion: Option<Conversion>,
+}
+
+/// How a Dockerfile was built for one platform. No secret is in here, only which there were.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct DockerfileParameters {
+    /// The folder of the repository that was sent.
+    pub context: String,
+    /// The Dockerfile's path in the context.
+    pub dockerfile: String,
+    /// The stage that was built; the last one when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub target: Option<String>,
+    /// The build arguments.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub args: BTreeMap<String, String>,
+    /// The ids of the secrets that a step could ask for.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub secrets: Vec<String>,
+    /// `none`, or `default` where steps could reach what containers of that engine reach.
+    pub network: String,
+    /// Whether steps of earlier builds could be taken.
+    pub cache: bool,
+    /// The engine, by its own word: `Docker Engine 20.10.24`.
+    pub engine: String,
+    /// Image that the Dockerfile starts or copies from → the id that the engine has for it.
+    pub bases: BTreeMap<String, String>,
 }
 
 /// How the image was put together: what its bytes depend on beside the dependencies.
@@ -139,8 +177,8 @@ pub struct Builder {
     /// A URI: a trust domain of its own.
     pub id: String,
     /// Component → version.
-    #[serde(default, skip_serializing_if = "std::collections::BTreeMap::is_empty")]
-    pub version: std::collections::BTreeMap<String, String>,
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub version: BTreeMap<String, String>,
 }
 
 /// The run.

@@ -102,6 +102,13 @@ impl Lane {
         out.join(format!("{name}.pub"))
     }
 
+    /// Makes a key pair elsewhere, with the password that lies there.
+    pub(crate) fn keys_at(&self, name: &str, out: &Path) {
+        let mut command = self.pitlane();
+        command.args(["keys", "generate", "--name", name, "--out"]).arg(out);
+        run(command.arg("--password-file").arg(out.join("password"))).ok();
+    }
+
     /// An edition of the repository's policy; gives the file.
     pub(crate) fn policy_file(&self, name: &str, edit: impl Fn(&str) -> String) -> PathBuf {
         let text = fs::read_to_string(repository().join("policies/donkeycar.yaml")).unwrap();
@@ -185,7 +192,13 @@ impl Lane {
 
     /// Starts the service and connects the car repository's hook.
     pub(crate) fn start(&mut self) {
+        self.start_with(&[]);
+    }
+
+    /// The same with more in the service's environment.
+    pub(crate) fn start_with(&mut self, environment: &[(&str, &str)]) {
         let mut command = self.pitlane();
+        command.envs(environment.iter().copied());
         command.arg("serve").arg("--config").arg(self.path("config/service.yaml"));
         let (service, _) = Process::server(&mut command, &self.path("service.log"));
         self.service = Some(service);
@@ -203,7 +216,12 @@ impl Lane {
         format!("http://{}", self.api)
     }
 
-    /// Host and port of the webhook.
+    /// The service's process.
+    pub(crate) fn service_id(&self) -> u32 {
+        self.service.as_ref().expect("it runs").id()
+    }
+
+    /// The webhook's host and port.
     pub(crate) fn webhook_host(&self) -> &str {
         &self.webhook
     }

@@ -14,9 +14,10 @@ use std::{
 use bollard::{
     Docker, body_try_stream,
     models::BuildInfo,
-    query_parameters::{BuildImageOptions, BuilderVersion, RemoveImageOptions},
+    query_parameters::{BuildImageOptions, BuilderVersion, ListImagesOptions, RemoveImageOptions},
 };
 use futures_util::StreamExt as _;
+use pitlane_release::Digest;
 use tokio::{sync::mpsc, time::timeout};
 
 use crate::{
@@ -66,6 +67,11 @@ impl Builder {
         &self.host
     }
 
+    /// Whether an image to start from is on the host.
+    pub async fn has_base(&self, name: &str) -> Result<(), BuildError> {
+        self.base(name).await.map(drop)
+    }
+
     /// Builds one image. Events are given as they come; dropping the future stops the build.
     pub async fn build(
         &self,
@@ -108,10 +114,15 @@ impl Builder {
             bases.insert(name, id);
         }
         let mut events = Events::new(sink, request.limits.log_bytes);
-        let Packed { archive, digest, bytes, entries, .. } = packed;
+        let Packed { archive, digest, bytes, entries, dockerfile } = packed;
+        let dockerfile = Digest::of(dockerfile.as_bytes());
         events.say(Event::Packed { bytes, entries, digest });
 
-        let tag = made.insert(Made::new(&self.docker, request.cache)).tag.clone();
+        if let Some(name) = &request.name {
+            self.forget(name, !request.cache).await?;
+        }
+        let new = Made::new(&self.docker, request);
+        let tag = made.insert(new).tag.clone();
         let options = options(request, &tag);
         match &request.engine {
             Engine::Classic { memory, .. } => {
@@ -145,9 +156,26 @@ impl Builder {
             config,
             layers: saved.layers,
             context: digest,
+            dockerfile,
             bases,
             engine: self.facts.name.clone(),
         })
+    }
+
+    /// Takes away what builds of this name left when their service was killed.
+    async fn forget(&self, name: &str, prune: bool) -> Result<(), BuildError> {
+        let reference = format!("{REPOSITORY}:{name}.*");
+        let filters = HashMap::from([("reference".to_owned(), vec![reference])]);
+        let options = ListImagesOptions { filters: Some(filters), ..ListImagesOptions::default() };
+        let left = self.docker.list_images(Some(options)).await;
+        let left =
+            left.map_err(|error| self.engine("looking for what an earlier build left", error))?;
+        for tag in left.iter().flat_map(|image| &image.repo_tags) {
+            if tag.contains(&format!("{REPOSITORY}:{name}.")) {
+                remove(&self.docker, tag, prune).await;
+            }
+        }
+        Ok(())
     }
 
     /// What the request asks for and this engine has not.
@@ -325,9 +353,11 @@ struct Made {
 }
 
 impl Made {
-    fn new(docker: &Docker, cache: bool) -> Self {
-        let tag = format!("{REPOSITORY}:{:016x}{:016x}", fastrand::u64(..), fastrand::u64(..));
-        Self { docker: docker.clone(), tag, prune: !cache, gone: false }
+    fn new(docker: &Docker, request: &BuildRequest) -> Self {
+        // Its own for each build: one that was stopped is still swept when the next has begun.
+        let name = request.name.as_deref().unwrap_or("any");
+        let tag = format!("{REPOSITORY}:{name}.{:016x}", fastrand::u64(..));
+        Self { docker: docker.clone(), tag, prune: !request.cache, gone: false }
     }
 
     /// Takes it away now. A build that was stopped may still make it; then it is looked for again.

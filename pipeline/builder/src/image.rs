@@ -22,6 +22,8 @@ pub struct Built {
     pub layers: Vec<Layer>,
     /// Digest of the context's archive.
     pub context: Digest,
+    /// Digest of the Dockerfile in it.
+    pub dockerfile: Digest,
     /// Image that it starts or copies from → what the engine calls it (its id).
     pub bases: BTreeMap<String, String>,
     /// The engine, for provenance: `Docker Engine 20.10.24`.

@@ -13,6 +13,8 @@ use crate::BuildError;
 /// Longest build argument, label or annotation, in bytes; and most of each.
 const MAX_VALUE: usize = 4096;
 const MAX_VALUES: usize = 256;
+/// Longest name of an image, in bytes; Docker's tags have 128.
+const MAX_NAME: usize = 100;
 /// Largest secret: a token or a key.
 const MAX_SECRET: u64 = 64 * 1024;
 
@@ -48,6 +50,9 @@ pub struct BuildRequest {
     pub limits: Limits,
     /// Where the blobs go, each under its digest in hex.
     pub blobs: PathBuf,
+    /// What the image is called in the engine while it is built, before a dot and a number: images of
+    /// this name that earlier, killed builds left are removed first.
+    pub name: Option<String>,
 }
 
 /// The builder of the engine.
@@ -130,6 +135,7 @@ impl BuildRequest {
             created: None,
             limits: Limits::default(),
             blobs,
+            name: None,
         }
     }
 
@@ -149,6 +155,15 @@ impl BuildRequest {
             if map.len() > MAX_VALUES {
                 return wrong(format!("{} of kind {what}", map.len()), "use at most 256");
             }
+        }
+        let fits = |c: char| c.is_ascii_alphanumeric() || c == '-';
+        if let Some(name) = self.name.as_ref().filter(|n| {
+            !(1..=MAX_NAME).contains(&n.len()) || n.starts_with('-') || !n.chars().all(fits)
+        }) {
+            return wrong(
+                format!("the name `{name}`"),
+                "use letters, digits and dashes, at most 100",
+            );
         }
         if let Engine::BuildKit { secrets } = &self.engine {
             for (id, path) in secrets {

@@ -3,6 +3,7 @@
 use std::{net::IpAddr, str::FromStr};
 
 use http::Uri;
+use pitlane_release::RepoName;
 
 /// Longest address taken (bytes).
 const LONGEST: usize = 300;
@@ -100,6 +101,14 @@ impl ApiAddress {
     /// Whether a clone URL is of this GitHub.
     pub fn is_of(&self, url: &str) -> bool {
         self.check_clone(url).is_ok()
+    }
+
+    /// The repository of a clone URL, if it is of this GitHub.
+    pub fn repository_of(&self, url: &str) -> Option<RepoName> {
+        self.check_clone(url).ok()?;
+        let uri: Uri = url.parse().ok()?;
+        let name = uri.path().trim_start_matches('/').trim_end_matches('/');
+        name.strip_suffix(".git").unwrap_or(name).parse().ok()
     }
 
     /// The origin of a clone URL, if it is this GitHub's.

@@ -23,7 +23,7 @@ impl std::fmt::Debug for GitEnv {
 
 impl GitEnv {
     /// The variables and their values, as `Command::envs` takes them.
-    pub fn pairs(&self) -> impl Iterator<Item = (&'static str, &str)> {
+    pub fn pairs(&self) -> impl Iterator<Item = (&str, &str)> {
         self.0.iter().map(|(name, value)| (*name, value.as_str()))
     }
 }
@@ -34,6 +34,24 @@ impl Client {
     ///
     /// Refused for URLs of other hosts, and for plain HTTP beyond this machine.
     pub async fn git_env(&self, repository: &RepoName, url: &str) -> Result<GitEnv, GithubError> {
+        self.git_env_for(repository, url, Use::Clone).await
+    }
+
+    /// The same to push to it, too.
+    pub async fn git_env_to_push(
+        &self,
+        repository: &RepoName,
+        url: &str,
+    ) -> Result<GitEnv, GithubError> {
+        self.git_env_for(repository, url, Use::Push).await
+    }
+
+    async fn git_env_for(
+        &self,
+        repository: &RepoName,
+        url: &str,
+        purpose: Use,
+    ) -> Result<GitEnv, GithubError> {
         let error = |problem| GithubError {
             repository: repository.to_string(),
             asked: "make a token for git".to_owned(),
@@ -43,7 +61,7 @@ impl Client {
         let origin = origin.map_err(|reason| error(Problem::Ours(reason)))?;
         let token = match self.inner().sessions.credentials() {
             Credentials::Token(token) => token.clone(),
-            Credentials::App(_) => self.installation_token(repository.as_str(), Use::Clone).await?,
+            Credentials::App(_) => self.installation_token(repository.as_str(), purpose).await?,
         };
         let login = Zeroizing::new(format!("x-access-token:{}", token.reveal()));
         let encoded = Zeroizing::new(STANDARD.encode(login.as_bytes()));

@@ -33,6 +33,7 @@ mod delivery;
 mod error;
 mod list;
 mod permission;
+mod pull;
 mod reconcile;
 mod report;
 mod session;
@@ -46,6 +47,7 @@ pub use credential::{App, CredentialError, Credentials, Token};
 pub use delivery::{Delivered, Delivery, Hook, undelivered};
 pub use error::{GithubError, Limit, Problem};
 pub use list::{TagList, TagWatch};
+pub use pull::{NewPull, Pull, PullState};
 pub use reconcile::{Change, Decision, KnownTag, ListedTag, reconcile};
 pub use report::{
     Annotation, Conclusion, Deployment, DeploymentState, Level, NotesError, Outcome, ReleaseNotes,

@@ -17,6 +17,8 @@ pub(crate) enum Need {
     ReadHooks,
     /// Deliver again.
     WriteHooks,
+    /// Open pull requests.
+    Pulls,
     /// Be an App.
     App,
 }
@@ -32,6 +34,7 @@ impl Need {
             Self::Deployments => "deployments: write",
             Self::ReadHooks => "webhooks: read",
             Self::WriteHooks => "webhooks: write",
+            Self::Pulls => "pull requests: write",
             Self::App => "none, but the App's own key",
         }
     }

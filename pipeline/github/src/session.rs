@@ -35,6 +35,8 @@ pub(crate) enum Use {
     Requests,
     /// A clone, with nothing but reading.
     Clone,
+    /// A push, with nothing but contents.
+    Push,
 }
 
 #[derive(Debug)]
@@ -98,7 +100,7 @@ impl Sessions {
 
     /// Forgets the tokens for a repository.
     pub(crate) async fn forget(&self, repository: &str) {
-        for purpose in [Use::Requests, Use::Clone] {
+        for purpose in [Use::Requests, Use::Clone, Use::Push] {
             // With the installation: the App may have been taken away and installed again.
             *self.slot(repository, purpose).lock().await = Slot::default();
         }
@@ -135,7 +137,7 @@ impl Client {
         repository: &str,
         purpose: Use,
     ) -> Result<Token, GithubError> {
-        let spare = if purpose == Use::Clone { SPARE_FOR_CLONES } else { SPARE };
+        let spare = if purpose == Use::Requests { SPARE } else { SPARE_FOR_CLONES };
         let slot = self.inner().sessions.slot(repository, purpose);
         let mut slot = slot.lock().await;
         let now = Timestamp::now();
@@ -170,8 +172,10 @@ impl Client {
     ) -> Result<(Token, Option<Timestamp>), GithubError> {
         let name = repository.split('/').nth(1).unwrap_or_default();
         let mut wanted = json!({ "repositories": [name] });
-        if purpose == Use::Clone {
-            wanted["permissions"] = json!({ "contents": "read" });
+        match purpose {
+            Use::Requests => {}
+            Use::Clone => wanted["permissions"] = json!({ "contents": "read" }),
+            Use::Push => wanted["permissions"] = json!({ "contents": "write" }),
         }
         let path = format!("/app/installations/{installation}/access_tokens");
         let asked = "make a token of the App's installation";

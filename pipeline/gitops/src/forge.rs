@@ -3,6 +3,7 @@
 use std::future::Future;
 
 use serde::{Deserialize, Serialize};
+use zeroize::Zeroizing;
 
 /// A pull request to be opened or brought up to date.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -56,9 +57,35 @@ pub struct ForgeError {
     pub why: String,
 }
 
+/// What git needs to reach the repository, as variables of its environment; shown to nobody.
+#[derive(Clone, Default)]
+pub struct Login(Vec<(String, Zeroizing<String>)>);
+
+impl Login {
+    /// These variables.
+    pub fn new<'a>(variables: impl Iterator<Item = (&'a str, &'a str)>) -> Self {
+        Self(variables.map(|(name, value)| (name.into(), Zeroizing::new(value.into()))).collect())
+    }
+
+    pub(crate) fn variables(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.0.iter().map(|(name, value)| (name.as_str(), value.as_str()))
+    }
+}
+
+impl std::fmt::Debug for Login {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Login(…)")
+    }
+}
+
 /// Opens pull requests. Calls are repeated after a crash: `open` is only called after `find` saw
 /// no open one.
 pub trait Forge: Send + Sync {
+    /// What git needs to read and push; nothing where keys and agents do.
+    fn login(&self) -> impl Future<Output = Result<Login, ForgeError>> + Send {
+        async { Ok(Login::default()) }
+    }
+
     /// The newest pull request from this branch into that one, whatever its state.
     fn find(
         &self,

@@ -33,7 +33,7 @@ pub use candidate::Candidate;
 pub use config::{Approval, Author, Environment, How, Promote};
 pub use decide::{Approved, Confirmed, Decision, Deployed, Offer, Situation, WaitsFor};
 pub use error::PromoteError;
-pub use forge::{Forge, ForgeError, PlainGit, Proposal, PullRequest, PullState};
+pub use forge::{Forge, ForgeError, Login, PlainGit, Proposal, PullRequest, PullState};
 pub use form::Pin;
 pub use git::GitFailure;
 pub use progress::{FailedEnvironments, Progress, Promoted};

@@ -99,7 +99,8 @@ impl<F: Forge> Promoter<'_, F> {
 
     pub(crate) async fn copy(&self, environment: &Environment) -> Result<Copy, PromoteError> {
         let (url, branch) = (&self.config.url, self.config.branch_of(environment));
-        Copy::of(url, branch, self.dir).await.map_err(|failure| PromoteError::Clone {
+        let login = self.forge.login().await?;
+        Copy::of(url, branch, self.dir, login).await.map_err(|failure| PromoteError::Clone {
             url: url.clone(),
             branch: branch.to_owned(),
             failure,

@@ -2,11 +2,14 @@
 
 use std::{collections::BTreeMap, future::Future, path::PathBuf, pin::Pin};
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 /// The steps of a run, in order.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
+)]
 #[serde(rename_all = "lowercase")]
 pub enum Step {
     /// Fetch the tag's commit from the configured repository.
@@ -78,7 +81,7 @@ impl std::fmt::Display for Step {
 pub type Outputs = BTreeMap<Step, Value>;
 
 /// Why a step did not finish.
-#[derive(Clone, Debug, thiserror::Error, Serialize, Deserialize)]
+#[derive(Clone, Debug, thiserror::Error, Serialize, Deserialize, JsonSchema)]
 #[error("{message}")]
 pub struct StepError {
     /// A stable code.
@@ -145,7 +148,7 @@ pub struct Job {
 }
 
 /// A model that is taken from a file on this machine instead of the tag's commit.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct LocalModel {
     /// The model, an absolute path.

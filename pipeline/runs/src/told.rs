@@ -1,9 +1,10 @@
 //! `Told`: what a refused request is told, over HTTP and on the command line.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// What a refused request is told. `code` is stable and for programs, the rest for people.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema, thiserror::Error)]
 #[error("{message}")]
 pub struct Told {
     /// Stable, lower-case words joined by `-`.

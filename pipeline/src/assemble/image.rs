@@ -20,14 +20,18 @@ use super::{
     base,
     crates::{self, Crate},
     layer::{Blob, Entry, EntryContent, gzip_layer, model_layer, read_whole, write_atomically},
-    parts::Part,
+    origin::{Origin, Parts},
     seen::Seen,
 };
 
 /// The time of everything that has none of its own.
 pub(crate) const EPOCH: &str = "1970-01-01T00:00:00Z";
+/// Where the runtime is in an image.
+pub(crate) const RUNTIME: &str = "/usr/bin/pitlane-car";
+/// The annotation with the model's digest.
+const MODEL_NOTE: &str = "dev.pitlane.model.digest";
 /// Largest runtime binary.
-const MAX_RUNTIME: u64 = 256 * 1024 * 1024;
+pub(crate) const MAX_RUNTIME: u64 = 256 * 1024 * 1024;
 /// Changes when the runtime layer is made differently, so that old cache entries are not used.
 const CACHE_VERSION: u32 = 2;
 
@@ -76,46 +80,50 @@ pub struct Built {
     pub config: Blob,
     /// Its layers, base first.
     pub layers: Vec<Blob>,
-    /// Digest of the base's manifest.
-    pub base: Digest,
-    /// Digest of the runtime binary.
-    pub runtime: Digest,
-    /// What the base is made of; empty for a base that does not say.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub base_parts: Vec<Part>,
-    /// What the runtime is made of; empty for a binary that does not say.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub crates: Vec<Crate>,
+    /// What it is made of beside the model.
+    #[serde(flatten)]
+    pub origin: Origin,
 }
 
 /// Assembles the images.
 pub fn assemble(inputs: &Inputs<'_>) -> anyhow::Result<Assembled> {
     let (model_blob, model) = model_layer(inputs.model, inputs.card)?;
-    let layer = model_blob.descriptor.digest;
+    let notes = annotations(inputs.annotations, inputs.created.unwrap_or(EPOCH), &model);
     let mut images = BTreeMap::new();
-    let mut children = Vec::new();
     for platform in inputs.platforms {
-        let image = build(inputs, *platform, &model_blob, &model)?;
-        let mut child = image.manifest.descriptor.clone();
-        child.platform = Some(PlatformSpec::from(*platform));
-        children.push(child);
+        let image = build(inputs, *platform, &model_blob, &notes)?;
         images.insert(*platform, image);
     }
+    together(images, &notes, &model_blob, model)
+}
+
+/// The index over the images of all platforms.
+pub(crate) fn together(
+    images: BTreeMap<Platform, Built>,
+    notes: &BTreeMap<String, String>,
+    model_blob: &Blob,
+    model: Digest,
+) -> anyhow::Result<Assembled> {
+    let children = images.iter().map(|(platform, image)| {
+        let mut child = image.manifest.descriptor.clone();
+        child.platform = Some(PlatformSpec::from(*platform));
+        child
+    });
     let index = ImageIndex {
         schema_version: 2,
         media_type: Some(INDEX.into()),
-        manifests: children,
-        annotations: annotations(inputs, &model),
+        manifests: children.collect(),
+        annotations: notes.clone(),
     };
     let index = Blob::inline(INDEX, &serde_json::to_vec(&index)?);
-    Ok(Assembled { index, images, model, model_layer: layer })
+    Ok(Assembled { index, images, model, model_layer: model_blob.descriptor.digest })
 }
 
 fn build(
     inputs: &Inputs<'_>,
     platform: Platform,
     model_blob: &Blob,
-    model: &Digest,
+    notes: &BTreeMap<String, String>,
 ) -> anyhow::Result<Built> {
     let base = base::read(inputs.base, platform)?;
     let binary = inputs
@@ -130,13 +138,28 @@ fn build(
     let mut config = base.config;
     config.rootfs.diff_ids.push(runtime.diff_id);
     config.rootfs.diff_ids.push(model_blob.descriptor.digest);
-    start(&mut config, inputs, model);
+    start(&mut config, inputs.created.unwrap_or(EPOCH), notes);
     let config = Blob::inline(CONFIG, &serde_json::to_vec(&config)?);
+    let manifest = manifest(&config, &layers, notes)?;
+    let origin = Origin::Parts(Parts {
+        base: base.digest,
+        runtime: runtime.binary,
+        base_parts: base.parts,
+        crates: runtime.crates,
+    });
+    Ok(Built { manifest, config, layers, origin })
+}
 
+/// The manifest over config and layers; the last layer is the model's.
+pub(crate) fn manifest(
+    config: &Blob,
+    layers: &[Blob],
+    notes: &BTreeMap<String, String>,
+) -> serde_json::Result<Blob> {
     let mut descriptors: Vec<Descriptor> =
         layers.iter().map(|blob| blob.descriptor.clone()).collect();
-    if let Some(last) = descriptors.last_mut() {
-        last.annotations.insert("dev.pitlane.model.digest".into(), model.to_string());
+    if let (Some(last), Some(model)) = (descriptors.last_mut(), notes.get(MODEL_NOTE)) {
+        last.annotations.insert(MODEL_NOTE.into(), model.clone());
     }
     let manifest = ImageManifest {
         schema_version: 2,
@@ -145,34 +168,28 @@ fn build(
         config: config.descriptor.clone(),
         layers: descriptors,
         subject: None,
-        annotations: annotations(inputs, model),
+        annotations: notes.clone(),
     };
-    let manifest = Blob::inline(MANIFEST, &serde_json::to_vec(&manifest)?);
-    Ok(Built {
-        manifest,
-        config,
-        layers,
-        base: base.digest,
-        runtime: runtime.binary,
-        base_parts: base.parts,
-        crates: runtime.crates,
-    })
+    Ok(Blob::inline(MANIFEST, &serde_json::to_vec(&manifest)?))
 }
 
 /// How the container starts, and what it says of itself.
-fn start(config: &mut ImageConfig, inputs: &Inputs<'_>, model: &Digest) {
-    let created = inputs.created.unwrap_or(EPOCH).to_owned();
-    let step = |what: &str| History {
-        created: Some(created.clone()),
+fn start(config: &mut ImageConfig, created: &str, notes: &BTreeMap<String, String>) {
+    config.history.extend([laid("runtime", created), laid("model", created)]);
+    config.created = Some(created.to_owned());
+    let start = &mut config.config;
+    start.entrypoint = Some(vec![RUNTIME.into()]);
+    start.cmd = Some(vec!["drive".into(), "--model".into(), "/models/pilot.onnx".into()]);
+    start.labels = Some(notes.clone());
+}
+
+/// The history of a layer of ours.
+pub(crate) fn laid(what: &str, created: &str) -> History {
+    History {
+        created: Some(created.to_owned()),
         created_by: Some(format!("pitlane assemble: {what}")),
         ..History::default()
-    };
-    config.history.extend([step("runtime"), step("model")]);
-    config.created = Some(created);
-    let start = &mut config.config;
-    start.entrypoint = Some(vec!["/usr/bin/pitlane-car".into()]);
-    start.cmd = Some(vec!["drive".into(), "--model".into(), "/models/pilot.onnx".into()]);
-    start.labels = Some(annotations(inputs, model));
+    }
 }
 
 /// What images say of where they come from (OCI image spec, pre-defined annotations).
@@ -191,25 +208,29 @@ pub fn notes(
     ])
 }
 
-fn annotations(inputs: &Inputs<'_>, model: &Digest) -> BTreeMap<String, String> {
-    let mut notes = inputs.annotations.clone();
-    let created = inputs.created.unwrap_or(EPOCH).to_owned();
-    notes.insert("org.opencontainers.image.created".into(), created);
-    notes.insert("dev.pitlane.model.digest".into(), model.to_string());
+/// The same with the time and the model's digest.
+pub(crate) fn annotations(
+    notes: &BTreeMap<String, String>,
+    created: &str,
+    model: &Digest,
+) -> BTreeMap<String, String> {
+    let mut notes = notes.clone();
+    notes.insert("org.opencontainers.image.created".into(), created.to_owned());
+    notes.insert(MODEL_NOTE.into(), model.to_string());
     notes
 }
 
 /// A runtime layer, as it is kept between releases.
 #[derive(Serialize, Deserialize)]
-struct Runtime {
-    blob: Blob,
-    diff_id: Digest,
-    binary: Digest,
-    crates: Vec<Crate>,
+pub(crate) struct Runtime {
+    pub(crate) blob: Blob,
+    pub(crate) diff_id: Digest,
+    pub(crate) binary: Digest,
+    pub(crate) crates: Vec<Crate>,
 }
 
 /// The layer of a runtime binary, from the cache when this very binary was packed before.
-fn runtime_layer(binary: &Path, cache: &Path) -> anyhow::Result<Runtime> {
+pub(crate) fn runtime_layer(binary: &Path, cache: &Path) -> anyhow::Result<Runtime> {
     let shown = binary.display();
     let size = fs::metadata(binary)
         .with_context(|| format!("{shown}: no such runtime binary; run `make runtime`"))?

@@ -9,8 +9,10 @@ pub mod base;
 pub mod crates;
 pub mod image;
 pub mod layer;
+pub mod origin;
 pub mod parts;
 mod seen;
 
 pub use image::{Assembled, Built, Inputs, assemble};
 pub use layer::{Blob, Place};
+pub use origin::{Origin, Parts};

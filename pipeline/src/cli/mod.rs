@@ -14,6 +14,8 @@ mod run_id;
 mod runs;
 mod serve;
 mod sign_bundle;
+mod signer;
+mod store;
 mod trust;
 
 pub use serve::ServiceFile;
@@ -21,8 +23,17 @@ pub use serve::ServiceFile;
 use std::{io::Write as _, process::ExitCode};
 
 use clap::{CommandFactory as _, Parser, Subcommand};
+use tracing_subscriber::{
+    EnvFilter, Layer as _, filter::filter_fn, layer::SubscriberExt as _,
+    util::SubscriberInitExt as _,
+};
 
-use crate::{lane::StepError, prove::jail, registry};
+use crate::{
+    lane::StepError,
+    prove::jail,
+    registry,
+    telemetry::{Exporting, TARGET},
+};
 
 /// Turns git tags of car repositories into signed, proven car images.
 #[derive(Debug, Parser)]
@@ -58,6 +69,8 @@ enum Command {
     Runs(runs::Args),
     /// Go back to an older release: a new statement over its image.
     Rollback(runs::RollbackArgs),
+    /// Cars that tell how releases stand on them.
+    Cars(runs::CarsArgs),
     /// Build a release again from its provenance, and compare digests.
     Reproduce(reproduce::Args),
     /// Write a release's model and its signature into a folder.
@@ -66,6 +79,8 @@ enum Command {
     Attest(attest::Args),
     /// Sign a file keylessly, into a sigstore bundle.
     SignBundle(sign_bundle::Args),
+    /// Hold a key, and sign statements for a service on this machine.
+    Signer(signer::Args),
     /// Make keys, take over keys, print public halves.
     Keys(keys::Args),
     /// Pack root file systems into the base layout of car images.
@@ -73,6 +88,8 @@ enum Command {
     /// The embedded registry alone.
     #[command(subcommand)]
     Registry(RegistryCommand),
+    /// Copy the service's store, put a copy back, change its version.
+    Store(store::Args),
     /// Connect a plain git server.
     Hook(hook::Args),
     /// Check pipeline files and what they name.
@@ -103,22 +120,45 @@ pub fn main() -> ExitCode {
             Err(error) => report(&error),
         };
     }
-    let filter = tracing_subscriber::EnvFilter::try_new(&cli.log);
-    let filter = filter.unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()))
-        .with_writer(std::io::stderr)
-        .init();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
-    let result = match runtime {
-        Ok(runtime) => runtime.block_on(run(cli.command)),
-        Err(error) => Err(error.into()),
-    };
-    match result {
+    let outcome = runtime.map_err(anyhow::Error::from).and_then(|runtime| {
+        let exporting = subscribe(&cli, runtime.handle())?;
+        let outcome = runtime.block_on(run(cli.command));
+        if let Some(exporting) = exporting {
+            exporting.stop();
+        }
+        outcome
+    });
+    match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => report(&error),
     }
+}
+
+/// Sets up the log on stderr, and traces where the service's configuration says so.
+fn subscribe(cli: &Cli, runtime: &tokio::runtime::Handle) -> anyhow::Result<Option<Exporting>> {
+    let filter = EnvFilter::try_new(&cli.log).unwrap_or_else(|_| EnvFilter::new("info"));
+    // Spans for traces are not for the log.
+    let filter = filter.add_directive(format!("{TARGET}=off").parse()?);
+    let log = tracing_subscriber::fmt::layer()
+        .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()))
+        .with_writer(std::io::stderr)
+        .with_filter(filter);
+    let telemetry = match &cli.command {
+        Command::Serve(args) => args.telemetry(),
+        _ => None,
+    };
+    let started = telemetry.map(|to| Exporting::start(&to, runtime.clone())).transpose()?;
+    let (exporting, spans_to) = started.unzip();
+    let traces = spans_to.map(|tracer| {
+        let layer = tracing_opentelemetry::layer().with_tracer(tracer).with_location(false);
+        layer
+            .with_threads(false)
+            .with_target(false)
+            .with_filter(filter_fn(|meta| meta.target() == TARGET))
+    });
+    tracing_subscriber::registry().with(log).with(traces).init();
+    Ok(exporting)
 }
 
 async fn run(command: Command) -> anyhow::Result<()> {
@@ -128,13 +168,16 @@ async fn run(command: Command) -> anyhow::Result<()> {
         Command::Release(args) => release::run(args).await,
         Command::Runs(args) => runs::run(args).await,
         Command::Rollback(args) => runs::rollback(args).await,
+        Command::Cars(args) => runs::cars(args).await,
         Command::Reproduce(args) => reproduce::run(args).await,
         Command::Model(args) => model::run(args).await,
         Command::Attest(args) => attest::run(args).await,
         Command::SignBundle(args) => sign_bundle::run(args).await,
+        Command::Signer(args) => signer::run(args).await,
         Command::Keys(args) => keys::run(args),
         Command::Base(args) => base::run(args),
         Command::Registry(RegistryCommand::Serve(args)) => registry::cli::serve(args).await,
+        Command::Store(args) => store::run(args).await,
         Command::Hook(args) => hook::run(args).await,
         Command::Config(args) => serve::check(args).await,
         Command::Completions { shell } => {

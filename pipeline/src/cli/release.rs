@@ -186,6 +186,7 @@ pub(super) async fn run(args: Args) -> anyhow::Result<()> {
         tools: Tools::find()?,
         keeper: Keeper::Files,
         github: None,
+        progress: crate::service::Progress::default(),
     };
     let last = if args.dry_run { Step::Prove } else { Step::Promote };
     let report = drive(&lane, &job, last).await?;

@@ -4,9 +4,10 @@ use std::{io::Write as _, path::PathBuf};
 
 use anyhow::Context as _;
 use clap::Subcommand;
+use pitlane_release::{CarKind, Digest};
 
 use super::Output;
-use crate::service::{Client, Token, render, store::RunFilter};
+use crate::service::{Client, Token, render, secret::create_random, store::RunFilter};
 
 /// Where the service's API is.
 #[derive(Debug, clap::Args)]
@@ -85,6 +86,22 @@ enum Command {
         #[arg(long, short)]
         follow: bool,
     },
+    /// How a run's release stands in each environment.
+    Places {
+        /// Its id.
+        run: String,
+    },
+    /// Let a release into an environment that asks for a person's word.
+    Approve {
+        /// Its run's id.
+        run: String,
+        /// The environment, as the pipeline file names it.
+        #[arg(long)]
+        environment: String,
+        /// Who says so.
+        #[arg(long, env = "USER")]
+        by: String,
+    },
     /// End a run that waits or is under way; nothing of it is released.
     Cancel {
         /// Its id.
@@ -108,6 +125,18 @@ pub(super) async fn run(args: Args) -> anyhow::Result<()> {
         Command::Show { run } => {
             let run = api.client(false)?.show(&run).await?;
             api.print(&run, &render::render_run(&run))
+        }
+        Command::Places { run } => {
+            let places = api.client(false)?.places(&run).await?;
+            api.print(&places, &render::render_places(&places))
+        }
+        Command::Approve { run, environment, by } => {
+            let approved = api.client(true)?.approve(&run, &environment, &by).await?;
+            let text = format!(
+                "release {} may go to {environment}, says {}\n",
+                approved.counter, approved.by
+            );
+            api.print(&approved, &text)
         }
         Command::Logs { run, follow: true } => follow(api, &run).await,
         Command::Cancel { run } => {
@@ -141,6 +170,60 @@ async fn follow(api: &Api, run: &str) -> anyhow::Result<()> {
     };
     api.client(false)?.follow(run, print).await?;
     Ok(failed?)
+}
+
+/// Cars that tell how releases stand on them.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  pitlane cars list
+  pitlane cars token --pipeline donkeycar --environment sim s1 >> cars")]
+pub(super) struct CarsArgs {
+    #[command(flatten)]
+    api: Api,
+    #[command(subcommand)]
+    command: CarsCommand,
+}
+
+#[derive(Debug, Subcommand)]
+enum CarsCommand {
+    /// What each car said last.
+    List,
+    /// Make a token for a car: the line for the service's `carTokens` on stdout, the token in a
+    /// file of mode 0600 for the car.
+    Token {
+        /// The car's name.
+        car: CarKind,
+        /// The pipeline whose releases it drives.
+        #[arg(long)]
+        pipeline: CarKind,
+        /// Its environment.
+        #[arg(long)]
+        environment: CarKind,
+        /// Where the token is written; CAR.token when absent. Never over another file.
+        #[arg(long)]
+        out: Option<PathBuf>,
+    },
+}
+
+pub(super) async fn cars(args: CarsArgs) -> anyhow::Result<()> {
+    let api = &args.api;
+    match args.command {
+        CarsCommand::List => {
+            let cars = api.client(false)?.cars().await?;
+            api.print(&cars, &render::render_cars(&cars))
+        }
+        CarsCommand::Token { car, pipeline, environment, out } => {
+            let out = out.unwrap_or_else(|| format!("{car}.token").into());
+            anyhow::ensure!(!out.exists(), "{}: is there already; name another", out.display());
+            create_random(&out)?;
+            let token = crate::config::read_secret(&out)?;
+            let digest = Digest::of(token.as_bytes());
+            writeln!(std::io::stdout(), "{pipeline} {environment} {car} {digest}")?;
+            tracing::info!("the car's token is in {}", out.display());
+            Ok(())
+        }
+    }
 }
 
 /// Go back to an older release: a new statement over its image.

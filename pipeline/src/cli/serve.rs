@@ -1,7 +1,7 @@
 //! `pitlane serve`: the service on one machine, and `pitlane config check`.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     io::Write as _,
     net::SocketAddr,
     path::{Path, PathBuf},
@@ -19,6 +19,7 @@ use tokio::{
     net::TcpListener,
     signal::unix::{SignalKind, signal},
     sync::watch,
+    task::JoinSet,
 };
 use zeroize::Zeroizing;
 
@@ -27,12 +28,13 @@ use crate::{
     github::{Github, Link},
     registry::{self, Registry, RegistryConfig},
     service::{
-        Advancing, ApiState, CarTokens, Executor, ExecutorConfig, Intake, LocalModels, Reporting,
-        Route, Routes, Secrets, Store, Telling, Token, Watch, follow, holder, listen,
+        Advancing, ApiState, CarTokens, Executor, ExecutorConfig, Intake, LocalModels, Progress,
+        Reporting, Route, Routes, Secrets, Store, Telling, Token, Watch, follow, holder, listen,
         secret::create_random, store::PostgresUrl,
     },
     sign::{Algorithm, Signer},
     steps::{Keeper, LocalLane, Ready, Tools, highest_counter},
+    telemetry::Telemetry,
 };
 
 /// How long running steps may go on after a signal.
@@ -128,6 +130,13 @@ pub struct ServiceFile {
     /// Runs (of different pipelines) at once.
     #[serde(default = "default_concurrent")]
     concurrent: usize,
+    /// Whether this process executes runs. Off: it takes deliveries and answers the API, and other
+    /// processes on the same `database` execute; it then opens no key, registry or policy.
+    #[serde(default = "works")]
+    work: bool,
+    /// Where traces of runs are sent; nowhere when absent.
+    #[serde(default)]
+    telemetry: Option<Telemetry>,
 }
 
 /// The word in `kind:`.
@@ -156,6 +165,10 @@ impl Default for Listen {
     }
 }
 
+const fn works() -> bool {
+    true
+}
+
 const fn default_concurrent() -> usize {
     2
 }
@@ -165,7 +178,7 @@ fn default_state() -> PathBuf {
 }
 
 impl ServiceFile {
-    fn load(file: Option<&Path>) -> anyhow::Result<Self> {
+    pub(super) fn load(file: Option<&Path>) -> anyhow::Result<Self> {
         let Some(file) = file else {
             let mut pipelines: Vec<PathBuf> = std::fs::read_dir("pipelines")
                 .context("no --config, and no folder `pipelines` here")?
@@ -191,6 +204,8 @@ impl ServiceFile {
                 notify: None,
                 car_tokens: None,
                 concurrent: default_concurrent(),
+                work: works(),
+                telemetry: None,
             });
         };
         let text = std::fs::read_to_string(file)
@@ -207,7 +222,18 @@ impl ServiceFile {
         let paths =
             parsed.pipelines.iter_mut().chain(&mut parsed.webhook_secret_files).chain(named);
         paths.for_each(|path| *path = dir.join(&*path));
+        let shared = parsed.database.is_some() || parsed.database_file.is_some();
+        if !parsed.work && !shared {
+            bail!("field `work` is off and there is no `database`: nobody would execute the runs");
+        }
         Ok(parsed)
+    }
+}
+
+impl Args {
+    /// Where traces go, before anything is started; a file that cannot be read is told later.
+    pub(super) fn telemetry(&self) -> Option<Telemetry> {
+        ServiceFile::load(Some(self.config.as_ref()?)).ok()?.telemetry
     }
 }
 
@@ -225,9 +251,7 @@ pub(super) async fn check(args: ConfigArgs) -> anyhow::Result<()> {
         };
         for pipeline in pipelines {
             let ready = Ready::open(Pipeline::load(&pipeline)?).await?;
-            for platform in &ready.pipeline.spec.platforms {
-                crate::assemble::base::read(&ready.pipeline.spec.base.layout, *platform)?;
-            }
+            crate::steps::look(&ready.pipeline).await?;
             found.push(serde_json::json!({
                 "file": pipeline, "pipeline": ready.pipeline.name, "ok": true,
                 "repository": ready.pipeline.spec.registry.repository,
@@ -260,7 +284,7 @@ pub(super) async fn run(args: Args) -> anyhow::Result<()> {
     create_random(&push_token)?;
 
     let (stop, stopping) = watch::channel(false);
-    let mut servers = tokio::task::JoinSet::new();
+    let mut servers = JoinSet::new();
     let mut registry_at = None;
     if let Some(address) = file.listen.registry {
         let listener = bind(address, "registry").await?;
@@ -271,6 +295,7 @@ pub(super) async fn run(args: Args) -> anyhow::Result<()> {
 
     let mut pipelines = BTreeMap::new();
     let mut routes = Vec::new();
+    let mut named = BTreeSet::new();
     for path in &file.pipelines {
         let mut pipeline = Pipeline::load(path)?;
         let registry = &mut pipeline.spec.registry;
@@ -288,12 +313,18 @@ pub(super) async fn run(args: Args) -> anyhow::Result<()> {
             supersede: source.supersede,
         });
         let name = pipeline.name.clone();
+        if !file.work {
+            if !named.insert(name.clone()) {
+                bail!("two pipeline files have the name `{name}`");
+            }
+            continue;
+        }
         let ready = Ready::open(pipeline).await.with_context(|| path.display().to_string())?;
         if pipelines.insert(name.clone(), Arc::new(ready)).is_some() {
             bail!("two pipeline files have the name `{name}`");
         }
     }
-    if pipelines.is_empty() {
+    if routes.is_empty() {
         bail!("no pipeline to run: name one under `pipelines:`, or put one into pipelines/");
     }
 
@@ -301,7 +332,8 @@ pub(super) async fn run(args: Args) -> anyhow::Result<()> {
     let store = store(&file).await?;
     let routes = Routes::new(routes)?;
     let sources = pipelines.values().map(|ready| &ready.pipeline.spec.source);
-    let link = file.github.as_ref().map(|github| Link::open(github, sources)).transpose()?;
+    let github = file.github.as_ref().filter(|_| file.work);
+    let link = github.map(|github| Link::open(github, sources)).transpose()?;
     let link = link.map(Arc::new);
     for ready in pipelines.values() {
         let source = &ready.pipeline.spec.source;
@@ -313,25 +345,11 @@ pub(super) async fn run(args: Args) -> anyhow::Result<()> {
             );
         }
     }
-    let mut told = tokio::task::JoinSet::new();
-    if let Some(link) = &link {
-        let watch = Watch::new(Arc::clone(link), store.clone(), routes.clone(), holder());
-        told.spawn(watch.run(stopping.clone()));
-        if link.report().any() {
-            let reporting = Reporting::new(store.clone(), Arc::clone(link), pipelines.clone());
-            told.spawn(follow(store.clone(), holder(), reporting, stopping.clone()));
-        }
-    }
-    if let Some(notify) = &file.notify {
-        let telling = Telling::new(store.clone(), notify.clone())?;
-        told.spawn(follow(store.clone(), holder(), telling, stopping.clone()));
-    }
-    let promotes = |ready: &Arc<Ready>| ready.pipeline.spec.promote.is_some();
-    if pipelines.values().any(promotes) {
-        let dir = state.join("promote");
-        let advancing = Advancing::new(store.clone(), pipelines.clone(), dir);
-        told.spawn(follow(store.clone(), holder(), advancing, stopping.clone()));
-    }
+    // A front knows no keys and tells nobody.
+    let told = match file.work {
+        true => tell(&file, &store, &routes, &pipelines, link.as_ref(), &stopping)?,
+        false => JoinSet::new(),
+    };
     let intake = Intake::new(store.clone(), routes, secrets);
     let webhook = bind(file.listen.webhook, "webhook").await?;
     let api = bind(file.listen.api, "api").await?;
@@ -343,20 +361,11 @@ pub(super) async fn run(args: Args) -> anyhow::Result<()> {
     servers.spawn(listen::serve(webhook, intake.router(), stopping.clone()));
     let api_state = ApiState::new(store.clone(), token).with_local_models(local);
     let cars = file.car_tokens.as_deref().map(CarTokens::read).transpose()?.unwrap_or_default();
-    let api_state = api_state.with_cars(cars).until(stopping.clone());
+    let progress = Progress::default();
+    let api_state =
+        api_state.with_progress(progress.clone()).with_cars(cars).until(stopping.clone());
     servers.spawn(listen::serve(api, api_state.router(), stopping.clone()));
-    for ready in pipelines.values() {
-        raise_counter(&store, ready).await;
-    }
-    let (counters, known) = (store.clone(), pipelines.values().cloned().collect::<Vec<_>>());
-    let raising = tokio::spawn(async move {
-        loop {
-            tokio::time::sleep(RAISE_EVERY).await;
-            for ready in &known {
-                raise_counter(&counters, ready).await;
-            }
-        }
-    });
+    let raising = keep_raising(&store, &pipelines).await;
     let lane = LocalLane {
         pipelines,
         work: state.join("runs"),
@@ -364,9 +373,13 @@ pub(super) async fn run(args: Args) -> anyhow::Result<()> {
         tools: Tools::find()?,
         keeper: Keeper::Store(store.clone()),
         github: link,
+        progress,
     };
     let config = ExecutorConfig { concurrent: file.concurrent, ..ExecutorConfig::default() };
-    let executor = Executor::start(store, Arc::new(lane), config).await?;
+    let executor = match file.work {
+        true => Some(Executor::start(store, Arc::new(lane), config).await?),
+        false => None,
+    };
     writeln!(std::io::stdout(), "{}", serde_json::json!({ "listening": listening }))?;
     tracing::info!(%listening, "the service is ready");
 
@@ -379,11 +392,62 @@ pub(super) async fn run(args: Args) -> anyhow::Result<()> {
     tracing::info!("draining; running steps are continued at the next start if they take longer");
     // The registry goes last: steps that end now still push to it.
     raising.abort();
-    executor.drain(DRAIN).await;
+    if let Some(executor) = executor {
+        executor.drain(DRAIN).await;
+    }
     stop.send_replace(true);
     while servers.join_next().await.is_some() {}
-    while told.join_next().await.is_some() {}
+    told.join_all().await;
     Ok(())
+}
+
+/// Starts those who look at GitHub, and who tell others of what changes in the store.
+fn tell(
+    file: &ServiceFile,
+    store: &Store,
+    routes: &Routes,
+    pipelines: &BTreeMap<String, Arc<Ready>>,
+    link: Option<&Arc<Link>>,
+    stopping: &watch::Receiver<bool>,
+) -> anyhow::Result<JoinSet<()>> {
+    let mut told = JoinSet::new();
+    if let Some(link) = link {
+        let watch = Watch::new(Arc::clone(link), store.clone(), routes.clone(), holder());
+        told.spawn(watch.run(stopping.clone()));
+        if link.report().any() {
+            let reporting = Reporting::new(store.clone(), Arc::clone(link), pipelines.clone());
+            told.spawn(follow(store.clone(), holder(), reporting, stopping.clone()));
+        }
+    }
+    if let Some(notify) = &file.notify {
+        let telling = Telling::new(store.clone(), notify.clone())?;
+        told.spawn(follow(store.clone(), holder(), telling, stopping.clone()));
+    }
+    if pipelines.values().any(|ready| ready.pipeline.spec.promote.is_some()) {
+        let dir = file.state.join("promote");
+        let advancing = Advancing::new(store.clone(), pipelines.clone(), link.cloned(), dir);
+        told.spawn(follow(store.clone(), holder(), advancing, stopping.clone()));
+    }
+    Ok(told)
+}
+
+/// Raises the counters of all pipelines, now and from time to time.
+async fn keep_raising(
+    store: &Store,
+    pipelines: &BTreeMap<String, Arc<Ready>>,
+) -> tokio::task::JoinHandle<()> {
+    for ready in pipelines.values() {
+        raise_counter(store, ready).await;
+    }
+    let (counters, known) = (store.clone(), pipelines.values().cloned().collect::<Vec<_>>());
+    tokio::spawn(async move {
+        loop {
+            tokio::time::sleep(RAISE_EVERY).await;
+            for ready in &known {
+                raise_counter(&counters, ready).await;
+            }
+        }
+    })
 }
 
 /// Counters go on above what this key has already signed in the registry: by one-shot releases,
@@ -404,18 +468,34 @@ async fn raise_counter(store: &Store, ready: &Ready) {
     }
 }
 
-/// The store: a file below `state`, or the server that the configuration names.
+/// Where the store is.
+pub(super) enum Place {
+    /// A file below `state`.
+    File(PathBuf),
+    /// The server that the configuration names.
+    Server(Box<PostgresUrl>),
+}
+
+impl ServiceFile {
+    /// Where the store is.
+    pub(super) fn place(&self) -> anyhow::Result<Place> {
+        let address = match (&self.database, &self.database_file) {
+            (Some(_), Some(_)) => bail!("fields `database` and `databaseFile`: give one of them"),
+            (Some(address), None) => Zeroizing::new(address.clone()),
+            (None, Some(path)) => config::read_secret(path)?,
+            (None, None) => return Ok(Place::File(self.state.join("pitlane.sqlite"))),
+        };
+        let url = PostgresUrl::parse(&address, self.database_root.clone())
+            .map_err(|why| anyhow::anyhow!("field `database`: {why}"))?;
+        Ok(Place::Server(Box::new(url)))
+    }
+}
+
 async fn store(file: &ServiceFile) -> anyhow::Result<Store> {
-    let address = match (&file.database, &file.database_file) {
-        (Some(_), Some(_)) => bail!("fields `database` and `databaseFile`: give one of them"),
-        (Some(address), None) => Zeroizing::new(address.clone()),
-        (None, Some(path)) => config::read_secret(path)?,
-        (None, None) => return Ok(Store::open(&file.state.join("pitlane.sqlite"))?),
-    };
-    let url = PostgresUrl::parse(&address, file.database_root.clone())
-        .map_err(|why| anyhow::anyhow!("field `database`: {why}"))?;
-    let connected = tokio::task::spawn_blocking(move || Store::connect(&url)).await?;
-    Ok(connected?)
+    match file.place()? {
+        Place::File(path) => Ok(Store::open(&path)?),
+        Place::Server(url) => Ok(tokio::task::spawn_blocking(move || Store::connect(&url)).await??),
+    }
 }
 
 fn secrets(file: &ServiceFile) -> anyhow::Result<Secrets> {

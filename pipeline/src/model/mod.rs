@@ -84,6 +84,7 @@ pub fn inspect_owned(
         inputs,
         outputs,
         producer,
+        conversion: None,
     })
 }
 

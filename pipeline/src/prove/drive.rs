@@ -149,10 +149,17 @@ async fn start_car(prove: &Prove<'_>, sock: &Path) -> Result<Confined, ProveErro
     let command = [CAR, "drive", "--model", prove.model, "--sim", SOCKET, "--lock-step"];
     let binds = vec![(sock.to_owned(), "/run", false)];
     let (jail, root, limits) = (&*prove.jail, prove.rootfs, prove.limits);
-    let command = command.map(str::to_owned).to_vec();
+    let mut command = command.map(str::to_owned).to_vec();
+    command.extend(library(prove));
     let mut car = Confined::start(Cell { jail, root, binds, limits, command }).await?;
     car.ignore_output();
     Ok(car)
+}
+
+/// The option that names the image's ONNX Runtime.
+pub(super) fn library(prove: &Prove<'_>) -> Vec<String> {
+    let named = prove.onnx_runtime.map(|path| ["--ort-lib".to_owned(), path.to_owned()]);
+    named.into_iter().flatten().collect()
 }
 
 /// Makes the candidate's root ready for a jail.

@@ -7,7 +7,7 @@ use pitlane_release::golden::{GoldenFrames, MAX_GOLDEN};
 use tokio::time::timeout;
 
 use super::confined::{Cell, Confined, GRACE};
-use super::drive::{CAR, described, file, last_words, open_root};
+use super::drive::{CAR, described, file, last_words, library, open_root};
 use super::{Failure, Prove, ProveError, evidence, twin_root};
 
 /// The code of a candidate without usable answers.
@@ -27,6 +27,7 @@ pub(super) async fn answers(
         .into_iter()
         .map(str::to_owned)
         .chain([tolerance.to_string(), "--out".into(), "/run/golden.json".into()])
+        .chain(library(prove))
         .collect();
     let binds = vec![(out.clone(), "/run", true)];
     let (jail, root, limits) = (&*prove.jail, prove.rootfs, prove.limits);

@@ -9,7 +9,7 @@
 //! - the operator's word: [`Scenario`], [`Limits`]; the answer: [`Proof`]
 //! - deciding, without I/O: [`judge`] on a [`LapReport`]
 //! - acting: `drive` (one run), `golden` (answers to fixed frames), `confined` (a jailed child), `evidence` (what it left behind),
-//!   `twin_root`, and [`jail`], the entry point that jailed children start in
+//!   `twin_root`, [`fn@unpack`] (the candidate's root), and [`jail`], the entry point that jailed children start in
 
 mod confined;
 mod drive;
@@ -19,6 +19,7 @@ pub mod jail;
 mod report;
 mod scenario;
 mod twin_root;
+mod unpack;
 
 use std::path::{Path, PathBuf};
 
@@ -28,6 +29,7 @@ use serde::{Deserialize, Serialize};
 
 pub use report::{LapReport, Shortfall, TwinVersion, judge};
 pub use scenario::{Limits, Run, Scenario, ScenarioError};
+pub use unpack::unpack;
 
 use jail::Isolation;
 
@@ -38,6 +40,8 @@ pub struct Prove<'a> {
     pub rootfs: &'a Path,
     /// The model inside, such as `/models/pilot.onnx`.
     pub model: &'a str,
+    /// ONNX Runtime inside, where it is not at the runtime's own default.
+    pub onnx_runtime: Option<&'a str>,
     /// What to drive.
     pub scenario: &'a Scenario,
     /// What it may use.

@@ -9,11 +9,11 @@ use anyhow::{Context as _, ensure};
 use pitlane_fetch::git;
 use pitlane_release::{
     Digest, Platform, Refusal,
-    provenance::{BUILD_TYPE, LayerParameters, PROVENANCE, Provenance},
+    provenance::{BUILD_TYPE, DOCKERFILE_BUILD_TYPE, LayerParameters, PROVENANCE, Provenance},
     statement::{Release, Statement},
 };
 
-use crate::{attest::BY_FILE, claim::refuse};
+use crate::{attest::BY_FILE, claim::refuse, dependencies::ORIGINAL};
 
 /// Everything that a build needs to know.
 #[derive(Debug, PartialEq, Eq)]
@@ -70,6 +70,11 @@ pub(super) fn recipe(
     let statement = statement.ok_or_else(|| wrong("it speaks of another image"))?;
     let built = &statement.predicate.build_definition;
     let (outside, inside) = (&built.external_parameters, built.internal_parameters.as_ref());
+    ensure!(
+        built.build_type != DOCKERFILE_BUILD_TYPE,
+        "it was built from a Dockerfile, whose steps date what they write: the same inputs give \
+         other digests, so it cannot be reproduced (docs/reproduce.md)"
+    );
     if built.build_type != BUILD_TYPE {
         return Err(wrong(&format!("build type `{}`", built.build_type)));
     }
@@ -118,7 +123,11 @@ pub(super) fn recipe(
     git::check_url(url).map_err(|why| wrong(&why))?;
     Ok(Recipe {
         url: (!url.starts_with("local:")).then(|| url.to_owned()),
-        model: From::of(&outside.model),
+        // What the commit has is the original, and nobody else converts it to the same bytes.
+        model: match built.dependency(ORIGINAL) {
+            Some(_) => From::File(format!("{} (converted)", outside.model)),
+            None => From::of(&outside.model),
+        },
         card: From::of(outside.card.as_ref().with_context(older)?),
         model_digest,
         card_digest: named("card")?,

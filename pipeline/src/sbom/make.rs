@@ -6,11 +6,12 @@ use jiff::Timestamp;
 use pitlane_release::{Digest, ModelCard, Platform, Repository};
 
 use super::{
-    Bom, Component, Composition, Dependency, Metadata, Tools, model, property, purl::purl, sha256,
+    Bom, Component, Composition, Dependency, Metadata, Tools, dockerfile, model, property,
+    purl::purl, sha256,
 };
 use crate::{
     assemble::{
-        Built,
+        Built, Origin, Parts,
         crates::Crate,
         parts::{Part, PartKind},
     },
@@ -44,12 +45,14 @@ pub struct About<'a> {
 /// The document about one platform's image.
 pub fn bom(about: &About<'_>) -> Bom {
     let built = about.built;
-    let runtime = runtime(built);
+    let Contents { base, runtime, crates } = match &built.origin {
+        Origin::Parts(parts) => of_parts(parts),
+        Origin::Dockerfile { dockerfile } => dockerfile::contents(dockerfile),
+    };
     let model = model::component(about.card, about.facts, about.card_file);
-    let base = base(built);
     let refs = |list: &[Component]| list.iter().filter_map(|c| c.bom_ref.clone()).collect();
     let base_refs: Vec<String> = refs(&base);
-    let runtime_ref: Vec<String> = refs(std::slice::from_ref(&runtime));
+    let runtime_ref: Vec<String> = refs(runtime.as_slice());
     let model_ref: Vec<String> = refs(std::slice::from_ref(&model));
 
     let whole = Dependency {
@@ -57,18 +60,23 @@ pub fn bom(about: &About<'_>) -> Bom {
         depends_on: [base_refs.clone(), runtime_ref.clone(), model_ref.clone()].concat(),
     };
     let mut dependencies = vec![whole, Dependency { of: model_ref.concat(), depends_on: vec![] }];
-    dependencies.extend(uses(&built.crates, &runtime_ref.concat()));
+    if runtime.is_some() {
+        dependencies.extend(uses(crates, &runtime_ref.concat()));
+    }
 
-    let crates_known = if built.crates.is_empty() { "unknown" } else { "incomplete" };
-    let compositions = vec![
-        // A base has files of no package: accounts, and whatever else its maker put there.
-        composition("incomplete", vec![IMAGE.into()]),
+    let crates_known = if crates.is_empty() { "unknown" } else { "incomplete" };
+    let compositions = [
+        // A base has files of no package: accounts, and whatever else its maker put there; the
+        // steps of a Dockerfile write whatever they like.
+        ("incomplete", vec![IMAGE.into()]),
         // The standard library is no crate of the list.
-        composition(crates_known, runtime_ref),
+        (crates_known, runtime_ref),
         // What a library was built from is its maker's to say.
-        composition("unknown", base_refs),
+        ("unknown", base_refs),
     ];
-    let linked = built.crates.iter().filter(|one| one.is_linked() && !one.root);
+    let known = compositions.into_iter().filter(|(_, of)| !of.is_empty());
+    let compositions = known.map(|(aggregate, of)| composition(aggregate, of)).collect();
+    let linked = crates.iter().filter(|one| one.is_linked() && !one.root);
     Bom {
         format: "CycloneDX",
         spec_version: "1.6",
@@ -81,13 +89,25 @@ pub fn bom(about: &About<'_>) -> Bom {
         },
         components: base
             .into_iter()
-            .chain([runtime])
+            .chain(runtime)
             .chain(linked.map(component_of_crate))
             .chain([model])
             .collect(),
         dependencies,
         compositions,
     }
+}
+
+/// What is in an image beside the model.
+pub(super) struct Contents<'a> {
+    pub(super) base: Vec<Component>,
+    pub(super) runtime: Option<Component>,
+    pub(super) crates: &'a [Crate],
+}
+
+fn of_parts(parts: &Parts) -> Contents<'_> {
+    let runtime = runtime(&parts.runtime, &parts.crates);
+    Contents { base: base(parts), runtime: Some(runtime), crates: &parts.crates }
 }
 
 /// RFC 9562 version 8, from the manifest's digest: one image, one number.
@@ -127,29 +147,31 @@ fn image(about: &About<'_>) -> Component {
         version: Some(digest.to_string()),
         purl: Some(purl("oci", None, name, &digest.to_string(), &qualifiers)),
         hashes: sha256(&digest),
-        properties: vec![
-            property("platform", &about.platform),
-            property("tag", &about.tag),
-            property("base", &about.built.base),
-        ],
+        properties: [property("platform", &about.platform), property("tag", &about.tag)]
+            .into_iter()
+            .chain(match &about.built.origin {
+                Origin::Parts(parts) => vec![property("base", &parts.base)],
+                Origin::Dockerfile { dockerfile } => dockerfile::properties(dockerfile),
+            })
+            .collect(),
         ..Component::default()
     }
 }
 
 /// The base's packages; the base as one piece where it does not list them.
-fn base(built: &Built) -> Vec<Component> {
-    if built.base_parts.is_empty() {
+fn base(parts: &Parts) -> Vec<Component> {
+    if parts.base_parts.is_empty() {
         return vec![Component {
             kind: "container",
-            bom_ref: Some(format!("base:{}", built.base)),
+            bom_ref: Some(format!("base:{}", parts.base)),
             name: "base".into(),
-            version: Some(built.base.to_string()),
+            version: Some(parts.base.to_string()),
             description: Some("a base image that does not list its parts".into()),
-            hashes: sha256(&built.base),
+            hashes: sha256(&parts.base),
             ..Component::default()
         }];
     }
-    built.base_parts.iter().map(component_of_part).collect()
+    parts.base_parts.iter().map(component_of_part).collect()
 }
 
 fn component_of_part(part: &Part) -> Component {
@@ -182,15 +204,16 @@ fn files(files: &BTreeMap<String, Digest>) -> Vec<Component> {
     files.iter().map(file).collect()
 }
 
-fn runtime(built: &Built) -> Component {
-    let root = built.crates.iter().find(|one| one.root);
+/// The runtime in an image.
+pub(super) fn runtime(digest: &Digest, crates: &[Crate]) -> Component {
+    let root = crates.iter().find(|one| one.root);
     Component {
         kind: "application",
-        bom_ref: Some(format!("runtime:{}", built.runtime)),
+        bom_ref: Some(format!("runtime:{digest}")),
         name: root.map_or("pitlane-car", |root| &root.name).into(),
         version: root.map(|root| root.version.clone()),
         description: Some("/usr/bin/pitlane-car".into()),
-        hashes: sha256(&built.runtime),
+        hashes: sha256(digest),
         ..Component::default()
     }
 }

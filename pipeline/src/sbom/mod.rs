@@ -7,8 +7,10 @@
 //! # Modules
 //! - the document's types: here
 //! - [`make`](mod@make): from a built image to its document
+//! - `dockerfile`: what can be said of an image that an engine built
 //! - `purl`: package URLs
 
+mod dockerfile;
 pub mod make;
 mod model;
 mod purl;

@@ -8,7 +8,7 @@ use serde_json::Value;
 use super::{About, bom};
 use crate::{
     assemble::{
-        Blob, Built,
+        Blob, Built, Origin, Parts,
         crates::Crate,
         parts::{Part, PartKind},
     },
@@ -22,10 +22,12 @@ fn built(manifest: &[u8]) -> Built {
         manifest: Blob::inline("application/json", manifest),
         config: Blob::inline("application/json", b"{}"),
         layers: vec![],
-        base: Digest::of("base"),
-        runtime: Digest::of("runtime"),
-        base_parts: vec![],
-        crates: vec![],
+        origin: Origin::Parts(Parts {
+            base: Digest::of("base"),
+            runtime: Digest::of("runtime"),
+            base_parts: vec![],
+            crates: vec![],
+        }),
     }
 }
 
@@ -45,6 +47,7 @@ fn facts() -> ModelFacts {
         inputs: vec![tensor("img_in")],
         outputs: vec![tensor("n_outputs0"), tensor("n_outputs1")],
         producer: "tool 1".into(),
+        conversion: None,
     }
 }
 
@@ -102,13 +105,14 @@ fn packages_and_crates_are_listed_with_what_they_use() {
         root: name == "pitlane-car",
     };
     let mut built = built(b"one");
-    built.crates = vec![
+    let Origin::Parts(parts) = &mut built.origin else { panic!("of parts") };
+    parts.crates = vec![
         one("pitlane-car", "local", &[1, 2, 3], None),
         one("own", "local", &[2], None),
         one("serde", "registry", &[], None),
         one("derive", "registry", &[], Some("build")),
     ];
-    built.base_parts = vec![Part {
+    parts.base_parts = vec![Part {
         kind: PartKind::Wheel,
         name: "onnxruntime".into(),
         version: "1.2.3".into(),

@@ -9,9 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use pitlane_gitops::{
-    Approved, Candidate, Confirmed, Evidence, PlainGit, Progress, PromoteError, Promoter,
-};
+use pitlane_gitops::{Approved, Candidate, Confirmed, Evidence, Progress, PromoteError, Promoter};
 use pitlane_release::{CarKind, Digest, statement::Release};
 use serde_json::{Value, json};
 
@@ -20,6 +18,8 @@ use super::{
     store::{Changed, Placed, Run, Store, StoreError, now_ms},
 };
 use crate::{
+    forge::Forges,
+    github::Link,
     lane::Step,
     service::store::{StepOutcome, StepRecord},
     steps::Ready,
@@ -35,6 +35,7 @@ const LOOK: Duration = Duration::from_mins(1);
 pub struct Advancing {
     store: Store,
     pipelines: BTreeMap<String, Arc<Ready>>,
+    link: Option<Arc<Link>>,
     /// Where copies of repositories are made.
     dir: PathBuf,
     /// Pipelines in which something waits.
@@ -44,9 +45,14 @@ pub struct Advancing {
 
 impl Advancing {
     /// For these pipelines; `dir` is for short-lived copies.
-    pub fn new(store: Store, pipelines: BTreeMap<String, Arc<Ready>>, dir: PathBuf) -> Self {
+    pub fn new(
+        store: Store,
+        pipelines: BTreeMap<String, Arc<Ready>>,
+        link: Option<Arc<Link>>,
+        dir: PathBuf,
+    ) -> Self {
         let looked = Instant::now();
-        Self { store, pipelines, dir, waiting: BTreeSet::new(), looked }
+        Self { store, pipelines, link, dir, waiting: BTreeSet::new(), looked }
     }
 
     async fn advance(&mut self, pipeline: &str) -> Result<(), Trouble> {
@@ -62,11 +68,13 @@ impl Advancing {
         }
         let evidence = Said { store: &self.store, pipeline };
         std::fs::create_dir_all(&self.dir).map_err(Trouble::passes)?;
-        let promoter = Promoter { config, forge: &PlainGit, dir: &self.dir };
+        let forge = self.link.as_deref().map_or(Forges::Plain, |link| link.forge(&config.url));
+        let promoter = Promoter { config, forge: &forge, dir: &self.dir };
         let advanced = promoter.advance(&candidates, &evidence).await;
-        // A git server that is away may come back; nothing else does by itself, and the next
-        // change or look asks again.
-        let progress = advanced.map_err(|error: PromoteError| Trouble::passes(error))?;
+        let progress = advanced.map_err(|error: PromoteError| match error.may_pass() {
+            true => Trouble::passes(error),
+            false => Trouble::stays(error),
+        })?;
         let waits = progress.iter().any(|one| one.waits.is_some() || one.error.is_some());
         match waits || progress.iter().any(proposed) {
             true => self.waiting.insert(pipeline.to_owned()),

@@ -16,10 +16,14 @@
 //! | `GET /runs/{id}/places` | `{"places":[Placed]}`: how it stands in each environment |
 //! | `GET /cars` | `{"cars":[Car]}` |
 //! | `POST /cars/status` `CarStatus`, with a car's token | 204 |
+//! | `GET /openapi.json` | this table for programs: [`super::openapi()`] |
 //! | `GET /metrics` | Prometheus' text format |
 //! | `GET /healthz` | `{"status":"ok"}` |
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, LazyLock},
+    time::Duration,
+};
 
 use axum::{
     Json, Router,
@@ -29,19 +33,26 @@ use axum::{
     },
     http::{HeaderMap, StatusCode, header, request::Parts},
     response::{IntoResponse as _, Response},
-    routing::{get, post},
+    routing::{MethodRouter, get, post},
 };
 use pitlane_release::CarKind;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use serde_json::json;
+use serde_json::Value;
 use tokio::sync::watch;
 
 use super::{
     cars::CarTokens,
+    events::Happening,
     local::{LocalModels, ReleaseRequest},
+    openapi::Endpoint,
+    progress::Progress,
     reply::Refused,
     secret::Token,
-    store::{Alert, Approved, Car, CarStatus, Placed, Run, RunFilter, RunState, StepRecord, Store},
+    store::{
+        Alert, Approved, Car, CarStatus, Placed, Run, RunFilter, RunState, StepRecord, Store,
+        StoreError,
+    },
 };
 use crate::lane::Step;
 
@@ -58,32 +69,33 @@ pub struct ApiState {
     token: Token,
     local: LocalModels,
     cars: CarTokens,
+    progress: Progress,
     stopping: watch::Receiver<bool>,
 }
 
 /// Body of `GET /runs`.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize, JsonSchema)]
 pub struct RunList {
     /// Newest first.
     pub runs: Vec<Run>,
 }
 
 /// Body of `GET /runs/{id}/steps`.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize, JsonSchema)]
 pub struct StepList {
     /// In the order of the lane, then of the attempts.
     pub steps: Vec<StepRecord>,
 }
 
 /// Body of `GET /alerts`.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize, JsonSchema)]
 pub struct AlertList {
     /// Newest first.
     pub alerts: Vec<Alert>,
 }
 
 /// Body of `POST /rollback`.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RollbackRequest {
     /// `owner/name`.
@@ -93,21 +105,21 @@ pub struct RollbackRequest {
 }
 
 /// Body of `GET /runs/{id}/places`.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize, JsonSchema)]
 pub struct PlaceList {
     /// In the order in which the release came to them.
     pub places: Vec<Placed>,
 }
 
 /// Body of `GET /cars`.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize, JsonSchema)]
 pub struct CarList {
     /// By pipeline, environment and name.
     pub cars: Vec<Car>,
 }
 
 /// Body of `POST /runs/{id}/approve`.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ApproveRequest {
     /// The environment that the release may go to.
@@ -122,7 +134,8 @@ impl ApiState {
         // Without a sender it never changes.
         let (_, stopping) = watch::channel(false);
         let (local, cars) = (LocalModels::default(), CarTokens::default());
-        Self { store, token, local, cars, stopping }
+        let progress = Progress::default();
+        Self { store, token, local, cars, progress, stopping }
     }
 
     /// Ends what would go on for as long as a run does, when the service stops.
@@ -139,6 +152,13 @@ impl ApiState {
         self
     }
 
+    /// Tells of these transfers, too.
+    #[must_use]
+    pub fn with_progress(mut self, progress: Progress) -> Self {
+        self.progress = progress;
+        self
+    }
+
     /// Believes these cars.
     #[must_use]
     pub fn with_cars(mut self, cars: CarTokens) -> Self {
@@ -148,29 +168,155 @@ impl ApiState {
 
     /// The routes, for a loopback listener.
     pub fn router(self) -> Router {
-        Router::new()
-            .route("/runs", get(list))
-            .route("/runs/{id}", get(show))
-            .route("/runs/{id}/steps", get(steps))
-            .route("/runs/{id}/events", get(events))
-            .route("/runs/{id}/retry", post(retry))
-            .route("/runs/{id}/cancel", post(cancel))
-            .route("/runs/{id}/approve", post(approve))
-            .route("/runs/{id}/places", get(places))
-            .route("/cars", get(cars))
-            .route("/cars/status", post(car_status))
-            .route("/rollback", post(rollback))
-            .route("/releases", post(release))
-            .route("/alerts", get(alerts))
-            .route("/metrics", get(metrics))
-            .route("/healthz", get(healthz))
+        let all = endpoints().into_iter();
+        all.fold(Router::new(), |router, (one, handler)| router.route(one.path, handler))
             .fallback(not_found)
+            .method_not_allowed_fallback(wrong_method)
             .layer(DefaultBodyLimit::max(MAX_BODY))
             .with_state(Arc::new(self))
     }
 }
 
 type Shared = State<Arc<ApiState>>;
+
+/// What a run's id looks like; others are not looked for.
+pub(super) const RUN_ID: &str = "^r[0-9]{1,19}-[0-9a-f]{8}$";
+
+/// Every request that is answered, and who answers it: the router, and the document for programs.
+pub(super) fn endpoints() -> Vec<(Endpoint, MethodRouter<Arc<ApiState>>)> {
+    const JSON: &[&str] = &["application/json"];
+    let ok = "As asked for.";
+    let accepted = "Accepted; the run as it is now.";
+    let changed = "Its state does not allow it.";
+    vec![
+        (
+            Endpoint::get("/runs", "Runs, newest first")
+                .query::<RunFilter>()
+                .json::<RunList>(200, ok),
+            get(list),
+        ),
+        (
+            Endpoint::get("/runs/{id}", "One run; with `wait` once it has ended")
+                .query::<Wait>()
+                .json::<Run>(200, ok),
+            get(show),
+        ),
+        (Endpoint::get("/runs/{id}/steps", "Its journal").json::<StepList>(200, ok), get(steps)),
+        (
+            Endpoint::get("/runs/{id}/events", "What happens to it, as it happens")
+                .events::<Happening>("What happened so far, then what happens."),
+            get(events),
+        ),
+        (
+            Endpoint::post("/runs/{id}/retry", "Goes on from the step that failed")
+                .by_token()
+                .json::<Run>(202, accepted)
+                .refuses(409, changed),
+            post(retry),
+        ),
+        (
+            Endpoint::post("/runs/{id}/cancel", "Ends it")
+                .by_token()
+                .json::<Run>(202, accepted)
+                .refuses(409, changed),
+            post(cancel),
+        ),
+        (
+            Endpoint::post("/runs/{id}/approve", "Lets its release into an environment")
+                .by_token()
+                .body::<ApproveRequest>(JSON)
+                .json::<Approved>(202, "Kept; the first word stands.")
+                .refuses(409, "It is not released.")
+                .refuses(422, "A field is missing, unknown or of another type."),
+            post(approve),
+        ),
+        (
+            Endpoint::get("/runs/{id}/places", "How its release stands in each environment")
+                .json::<PlaceList>(200, ok),
+            get(places),
+        ),
+        (Endpoint::get("/cars", "What each car said last").json::<CarList>(200, ok), get(cars)),
+        (
+            Endpoint::post("/cars/status", "What a car says of itself, by its own token")
+                .by_token()
+                .body::<CarStatus>(JSON)
+                .nothing(204, "Kept.")
+                .refuses(422, "A field is missing, unknown or of another type."),
+            post(car_status),
+        ),
+        (
+            Endpoint::post("/rollback", "Releases an old tag again")
+                .by_token()
+                .body::<RollbackRequest>(JSON)
+                .json::<Run>(202, accepted)
+                .refuses(404, "That tag was never released.")
+                .refuses(409, changed)
+                .refuses(422, "A field is missing, unknown or of another type."),
+            post(rollback),
+        ),
+        (
+            Endpoint::post("/releases", "Releases a model that lies on the service's machine")
+                .by_token()
+                .body::<ReleaseRequest>(JSON)
+                .json::<Run>(202, accepted)
+                .refuses(403, "This service takes no models from files.")
+                .refuses(409, changed)
+                .refuses(422, "A field is missing, unknown or of another type."),
+            post(release),
+        ),
+        (
+            Endpoint::get("/alerts", "What a person should look at").json::<AlertList>(200, ok),
+            get(alerts),
+        ),
+        (Endpoint::get("/metrics", "Figures for Prometheus").text("text/plain", ok), get(metrics)),
+        (
+            Endpoint::get("/healthz", "Whether the store takes writes").json::<Health>(200, ok),
+            get(healthz),
+        ),
+        (Endpoint::get("/openapi.json", "This document").json::<Value>(200, ok), get(openapi)),
+    ]
+}
+
+/// A run's id in a path.
+struct RunId(String);
+
+impl FromRequestParts<Arc<ApiState>> for RunId {
+    type Rejection = Refused;
+
+    async fn from_request_parts(parts: &mut Parts, api: &Arc<ApiState>) -> Result<Self, Refused> {
+        let unknown = || Refused::from(StoreError::Unknown { what: "that run".to_owned() });
+        let Ok(Path(id)) = Path::<String>::from_request_parts(parts, api).await else {
+            return Err(unknown());
+        };
+        let (number, random) =
+            id.strip_prefix('r').and_then(|rest| rest.split_once('-')).ok_or_else(unknown)?;
+        let digits = (1..=19).contains(&number.len()) && number.bytes().all(|b| b.is_ascii_digit());
+        let hex =
+            random.len() == 8 && random.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
+        if digits && hex { Ok(Self(id)) } else { Err(unknown()) }
+    }
+}
+
+async fn openapi() -> Json<&'static Value> {
+    static DOCUMENT: LazyLock<Value> = LazyLock::new(super::openapi);
+    Json(&DOCUMENT)
+}
+
+async fn wrong_method() -> Refused {
+    let hint = "see GET /openapi.json";
+    Refused::new(StatusCode::METHOD_NOT_ALLOWED, "method", "it takes another method", hint)
+}
+
+/// Body of `GET /healthz`.
+#[derive(Debug, Serialize, JsonSchema)]
+pub(super) struct Health {
+    /// `ok`.
+    status: &'static str,
+}
+
+impl Health {
+    pub(super) const OK: Self = Self { status: "ok" };
+}
 
 /// Proof that a request carried the token; what changes state takes it as an argument.
 struct Operator;
@@ -200,7 +346,7 @@ async fn not_found() -> Refused {
 
 async fn healthz(State(api): Shared) -> Result<Response, Refused> {
     api.store.healthy().await?;
-    Ok(Json(json!({"status": "ok"})).into_response())
+    Ok(Json(Health::OK).into_response())
 }
 
 async fn metrics(State(api): Shared) -> Result<Response, Refused> {
@@ -217,19 +363,29 @@ async fn list(
         let hint = "state is queued, running, failed or done; limit and before are numbers";
         Refused::new(StatusCode::BAD_REQUEST, "query", error.body_text(), hint)
     })?;
+    if [&filter.repository, &filter.tag].into_iter().flatten().any(|text| nowhere(text)) {
+        return Ok(Json(RunList { runs: Vec::new() }));
+    }
     Ok(Json(RunList { runs: api.store.runs(filter).await? }))
 }
 
-#[derive(Deserialize)]
+/// A zero byte is in no name, and `PostgreSQL` would take it for a broken text.
+fn nowhere(text: &str) -> bool {
+    text.contains('\0')
+}
+
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct Wait {
+    /// Seconds to wait for its end; more than 10 are 10.
     #[serde(default)]
+    #[schemars(extend("maximum" = u64::MAX))]
     wait: u64,
 }
 
 async fn show(
     State(api): Shared,
-    Path(id): Path<String>,
+    RunId(id): RunId,
     wait: Result<Query<Wait>, QueryRejection>,
 ) -> Result<Json<Run>, Refused> {
     let Query(Wait { wait }) = wait.map_err(|error| {
@@ -239,7 +395,7 @@ async fn show(
     Ok(Json(api.store.ended(&id, Duration::from_secs(wait.min(MAX_WAIT))).await?))
 }
 
-async fn steps(State(api): Shared, Path(id): Path<String>) -> Result<Json<StepList>, Refused> {
+async fn steps(State(api): Shared, RunId(id): RunId) -> Result<Json<StepList>, Refused> {
     Ok(Json(StepList { steps: api.store.steps(&id).await? }))
 }
 
@@ -250,7 +406,7 @@ async fn alerts(State(api): Shared) -> Result<Json<AlertList>, Refused> {
 async fn retry(
     State(api): Shared,
     _: Operator,
-    Path(id): Path<String>,
+    RunId(id): RunId,
 ) -> Result<(StatusCode, Json<Run>), Refused> {
     let run = api.store.retry(&id).await?;
     tracing::info!(run.id = %run.id, "retry asked for");
@@ -260,20 +416,20 @@ async fn retry(
 async fn cancel(
     State(api): Shared,
     _: Operator,
-    Path(id): Path<String>,
+    RunId(id): RunId,
 ) -> Result<(StatusCode, Json<Run>), Refused> {
     let run = api.store.cancel(&id).await?;
     tracing::info!(run.id = %run.id, "end asked for");
     Ok((StatusCode::ACCEPTED, Json(run)))
 }
 
-async fn events(State(api): Shared, Path(id): Path<String>) -> Result<Response, Refused> {
+async fn events(State(api): Shared, RunId(id): RunId) -> Result<Response, Refused> {
     // Before the answer begins: a run that is not known is a 404, not an empty stream.
     api.store.run(&id).await?;
-    Ok(super::events::stream(api.store.clone(), id, api.stopping.clone()))
+    Ok(super::events::stream(api.store.clone(), id, api.progress.clone(), api.stopping.clone()))
 }
 
-async fn places(State(api): Shared, Path(id): Path<String>) -> Result<Json<PlaceList>, Refused> {
+async fn places(State(api): Shared, RunId(id): RunId) -> Result<Json<PlaceList>, Refused> {
     api.store.run(&id).await?;
     Ok(Json(PlaceList { places: api.store.places(&id).await? }))
 }
@@ -285,7 +441,7 @@ async fn cars(State(api): Shared) -> Result<Json<CarList>, Refused> {
 async fn approve(
     State(api): Shared,
     _: Operator,
-    Path(id): Path<String>,
+    RunId(id): RunId,
     request: Result<Json<ApproveRequest>, JsonRejection>,
 ) -> Result<(StatusCode, Json<Approved>), Refused> {
     let hint = "send {\"environment\": \"street\", \"by\": \"ada\"} as application/json";
@@ -353,6 +509,9 @@ async fn rollback(
         let hint = "send {\"repository\": \"owner/name\", \"tag\": \"v1.2.3\"} as application/json";
         Refused::new(error.status(), "body", error.body_text(), hint)
     })?;
+    if nowhere(&request.repository) || nowhere(&request.tag) {
+        return Err(StoreError::Unknown { what: "that tag".to_owned() }.into());
+    }
     let run = api.store.rollback(&request.repository, &request.tag).await?;
     tracing::info!(run.id = %run.id, tag = %run.tag, "rollback asked for");
     Ok((StatusCode::ACCEPTED, Json(run)))

@@ -7,11 +7,13 @@ use reqwest::{Method, Response, header};
 use serde::{Serialize, de::DeserializeOwned};
 
 use super::{
-    api::{AlertList, MAX_WAIT, RollbackRequest, RunList, StepList},
+    api::{
+        AlertList, ApproveRequest, CarList, MAX_WAIT, PlaceList, RollbackRequest, RunList, StepList,
+    },
     local::ReleaseRequest,
     reply::{Told, Wrapped},
     secret::Token,
-    store::{Alert, Run, RunFilter, StepRecord},
+    store::{Alert, Approved, Car, Placed, Run, RunFilter, StepRecord},
 };
 
 /// A request to the API ends after this long, whatever happens.
@@ -119,6 +121,28 @@ impl Client {
     pub async fn steps(&self, id: &str) -> Result<Vec<StepRecord>, ClientError> {
         let path = format!("/runs/{}/steps", segment(id));
         Ok(self.ask::<StepList>(Method::GET, &path, None::<&()>).await?.steps)
+    }
+
+    /// `pitlane runs places RUN`.
+    pub async fn places(&self, id: &str) -> Result<Vec<Placed>, ClientError> {
+        let path = format!("/runs/{}/places", segment(id));
+        Ok(self.ask::<PlaceList>(Method::GET, &path, None::<&()>).await?.places)
+    }
+
+    /// `pitlane runs approve RUN`.
+    pub async fn approve(
+        &self,
+        id: &str,
+        environment: &str,
+        by: &str,
+    ) -> Result<Approved, ClientError> {
+        let body = ApproveRequest { environment: environment.to_owned(), by: by.to_owned() };
+        self.ask(Method::POST, &format!("/runs/{}/approve", segment(id)), Some(&body)).await
+    }
+
+    /// `pitlane cars list`.
+    pub async fn cars(&self) -> Result<Vec<Car>, ClientError> {
+        Ok(self.ask::<CarList>(Method::GET, "/cars", None::<&()>).await?.cars)
     }
 
     /// The alerts.

@@ -1,7 +1,7 @@
 //! What happens to a run, as it happens: server-sent events (WHATWG HTML, 9.2).
 //!
 //! `step` carries a `StepRecord` whenever one began or ended, `run` the `Run` whenever its state
-//! changed; the stream ends with `end` once nothing more happens by itself. It is read from the
+//! changed, `progress` a `Transfer` while one is under way at this process; the stream ends with `end` once nothing more happens by itself. It is read from the
 //! journal, so any replica can tell it, and who comes late gets all of it.
 
 use std::{convert::Infallible, time::Duration};
@@ -12,10 +12,14 @@ use axum::{
     response::Response,
 };
 use futures_util::stream;
+use schemars::JsonSchema;
 use serde::Serialize;
 use tokio::sync::watch;
 
-use super::store::{Run, RunState, StepRecord, Store, StoreError};
+use super::{
+    progress::{Progress, Transfer},
+    store::{Run, RunState, StepRecord, Store, StoreError},
+};
 
 /// How often the journal is looked at.
 const LOOK: Duration = Duration::from_millis(250);
@@ -24,12 +28,41 @@ const QUIET: Duration = Duration::from_secs(15);
 /// Longest stream: a client that wants more connects again, and is told all of it again.
 const LONGEST: Duration = Duration::from_hours(6);
 
+/// One event, for the document.
+#[derive(JsonSchema)]
+#[expect(dead_code, reason = "events are written as text; this says what is in it")]
+pub(super) struct Happening {
+    /// What the event is about.
+    event: About,
+    /// JSON: a `StepRecord`, a `Run`, a `Transfer`, its last state, or what went wrong.
+    data: String,
+}
+
+/// What an event is about.
+#[derive(JsonSchema)]
+#[schemars(rename_all = "lowercase")]
+#[expect(dead_code, reason = "as above")]
+enum About {
+    /// A step began or ended.
+    Step,
+    /// The run's state changed.
+    Run,
+    /// A transfer goes on.
+    Progress,
+    /// Nothing more happens by itself.
+    End,
+    /// The journal cannot be read.
+    Error,
+}
+
 /// What was told so far.
 struct Told {
     store: Store,
     run: String,
     state: Option<RunState>,
     steps: Vec<StepRecord>,
+    progress: Progress,
+    transfer: Option<Transfer>,
     began: tokio::time::Instant,
     spoke: tokio::time::Instant,
     stopping: watch::Receiver<bool>,
@@ -37,13 +70,20 @@ struct Told {
 }
 
 /// The answer.
-pub(super) fn stream(store: Store, run: String, stopping: watch::Receiver<bool>) -> Response {
+pub(super) fn stream(
+    store: Store,
+    run: String,
+    progress: Progress,
+    stopping: watch::Receiver<bool>,
+) -> Response {
     let now = tokio::time::Instant::now();
     let told = Told {
         store,
         run,
         state: None,
         steps: Vec::new(),
+        progress,
+        transfer: None,
         began: now,
         spoke: now,
         stopping,
@@ -91,6 +131,11 @@ impl Told {
             }
         }
         self.steps = steps;
+        let transfer = self.progress.of(&self.run);
+        if transfer.is_some() && transfer != self.transfer {
+            text.push_str(&event("progress", &transfer));
+        }
+        self.transfer = transfer;
         if self.state != Some(run.state) {
             self.state = Some(run.state);
             text.push_str(&event("run", &run));

@@ -13,8 +13,12 @@ use tokio::{
     task::{JoinHandle, JoinSet},
     time::{sleep, timeout},
 };
+use tracing::Instrument as _;
 
-use super::store::{Claim, Lease, Store, StoreError};
+use super::{
+    store::{Claim, Lease, Store, StoreError},
+    traces,
+};
 use crate::lane::{Job, Lane, Outputs, Step, StepError};
 
 /// Looks for work this often without being woken: a safety net, not the way work arrives.
@@ -48,7 +52,9 @@ impl Default for ExecutorConfig {
         Self {
             // Laps are driven in real time at worst; the others move at most a few GB.
             step_timeout: |step| match step {
-                Step::Prove => Duration::from_hours(1),
+                Step::Prove | Step::Model => Duration::from_hours(1),
+                // Builds of a Dockerfile have a limit of their own, one for each platform.
+                Step::Assemble => Duration::from_hours(7),
                 _ => Duration::from_mins(10),
             },
             attempts: 3,
@@ -126,7 +132,8 @@ impl Worker {
                 match self.store.claim(&self.holder).await {
                     Ok(Some(claim)) => {
                         let worker = self.clone();
-                        runs.spawn(async move { worker.run(claim).await });
+                        let span = traces::run(&claim.run);
+                        runs.spawn(async move { worker.run(claim).await }.instrument(span));
                     }
                     Ok(None) => break,
                     Err(error) => {
@@ -238,7 +245,11 @@ impl Worker {
         let mut attempt = 1;
         loop {
             let began = std::time::Instant::now();
-            let error = match self.once(job, step, done).await {
+            let span = traces::step(job, step, attempt);
+            let outcome = self.once(job, step, done).instrument(span.clone()).await;
+            traces::ended(&span, &outcome);
+            drop(span);
+            let error = match outcome {
                 Ok(output) => {
                     let duration_ms = began.elapsed().as_millis();
                     tracing::info!(run.id = %job.run, step = step.name(), duration_ms, "step done");

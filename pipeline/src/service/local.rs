@@ -11,13 +11,14 @@ use std::{
 
 use axum::http::StatusCode;
 use pitlane_release::{Commit, ReleaseTag};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{reply::Refused, route::Route, store::LocalRelease};
 use crate::lane::LocalModel;
 
 /// Body of `POST /releases`.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ReleaseRequest {
     /// Name of the pipeline.

@@ -13,8 +13,9 @@
 //! # Modules
 //! - in: [`webhook`] (with `request`), [`event`], [`route`], [`secret`], [`listen`]
 //! - kept: [`store`]
-//! - done: [`executor`]
-//! - told: [`api`] (with [`local`], `events`, `metrics`), [`client`], [`render`], [`reply`]
+//! - done: [`executor`] (with `traces`)
+//! - told: [`api`] (with [`local`], `cars`, `events`, [`progress`], `metrics`, `openapi`),
+//!   [`client`], [`render`], [`reply`]
 //! - for a plain git server: [`hook`]; for GitHub: `looking` (at tags), `reporting`
 //! - others are told of changes: `follow`, with `reporting`, `telling` (chats, webhooks, MQTT) and
 //!   `advancing` (releases through environments)
@@ -34,12 +35,15 @@ pub mod listen;
 pub mod local;
 mod looking;
 mod metrics;
+mod openapi;
+pub mod progress;
 pub mod render;
 pub mod reply;
 mod reporting;
 mod request;
 pub mod secret;
 mod telling;
+mod traces;
 pub mod webhook;
 
 #[cfg(test)]
@@ -55,9 +59,16 @@ pub use executor::{Executor, ExecutorConfig, holder};
 pub use follow::follow;
 pub use local::{LocalModels, ReleaseRequest};
 pub use looking::Watch;
+pub use progress::Progress;
 pub use reporting::Reporting;
 pub use route::{Route, Routes};
 pub use secret::{Secrets, Token};
 pub use store::Store;
 pub use telling::Telling;
 pub use webhook::Intake;
+
+/// The `OpenAPI` document of API and webhook.
+pub fn openapi() -> serde_json::Value {
+    let api: Vec<_> = api::endpoints().into_iter().map(|(one, _)| one).collect();
+    openapi::document(&api, &webhook::endpoints())
+}

@@ -2,7 +2,10 @@
 
 use std::fmt::Write as _;
 
-use super::store::{Run, StepOutcome, StepRecord};
+use super::{
+    progress::Transfer,
+    store::{Car, Placed, Run, StepOutcome, StepRecord},
+};
 
 /// Messages and outputs are shown up to this many characters.
 const SHOWN: usize = 2_000;
@@ -108,6 +111,43 @@ pub fn render_steps(steps: &[StepRecord]) -> String {
     out
 }
 
+/// How a release stands in each environment.
+pub fn render_places(places: &[Placed]) -> String {
+    let mut rows = vec![["ENVIRONMENT", "COUNTER", "STANDS", "SINCE"].map(str::to_owned).to_vec()];
+    for place in places {
+        let text = |pointer: &str| place.progress.pointer(pointer).and_then(|v| v.as_str());
+        let stands = match (text("/promotion/outcome"), text("/error")) {
+            (Some(outcome), _) => outcome.to_owned(),
+            (_, Some(error)) => printable(error, 100),
+            _ if place.progress["waits"].is_null() => "held".to_owned(),
+            _ => format!("waits: {}", printable(&place.progress["waits"].to_string(), 100)),
+        };
+        let (name, counter) = (place.environment.clone(), place.counter.to_string());
+        rows.push(vec![name, counter, stands, time(place.time)]);
+    }
+    table(&rows)
+}
+
+/// What each car said last.
+pub fn render_cars(cars: &[Car]) -> String {
+    let head = ["PIPELINE", "ENVIRONMENT", "CAR", "STATE", "COUNTER", "SAID", "NOTE"];
+    let mut rows = vec![head.map(str::to_owned).to_vec()];
+    for car in cars {
+        let state = serde_json::to_value(car.status.state).unwrap_or_default();
+        let counter = car.status.counter.map(|n| n.to_string()).unwrap_or_default();
+        rows.push(vec![
+            car.pipeline.clone(),
+            car.environment.clone(),
+            car.car.clone(),
+            state.as_str().unwrap_or_default().to_owned(),
+            counter,
+            time(car.time),
+            printable(car.status.message.as_deref().unwrap_or_default(), 100),
+        ]);
+    }
+    table(&rows)
+}
+
 /// One event of a run that is followed.
 pub fn render_event(name: &str, data: &str) -> String {
     let record = serde_json::from_str::<StepRecord>(data).ok().filter(|_| name == "step");
@@ -115,9 +155,22 @@ pub fn render_event(name: &str, data: &str) -> String {
     match (record, run, name) {
         (Some(record), ..) => render_steps(std::slice::from_ref(&record)),
         (_, Some(run), _) => format!("{}  {} is {}\n", time(run.updated), run.id, run.state.name()),
+        (.., "progress") => serde_json::from_str::<Transfer>(data)
+            .map_or_else(|_| String::new(), |transfer| format!("\r{}", render_transfer(&transfer))),
         (.., "end") => String::new(),
         _ => format!("{}\n", printable(data, SHOWN)),
     }
+}
+
+/// A transfer as a bar; its line ends once it is whole.
+pub fn render_transfer(transfer: &Transfer) -> String {
+    const WIDTH: u64 = 30;
+    let Transfer { step, done, total } = transfer;
+    let part = if *total == 0 { WIDTH } else { (done * WIDTH / total).min(WIDTH) };
+    let part = usize::try_from(part).unwrap_or(0);
+    let bar = format!("{}{}", "#".repeat(part), ".".repeat(30 - part));
+    let end = if done >= total { "\n" } else { "" };
+    format!("  {step:9} [{bar}] {} of {} KiB{end}", done / 1024, total / 1024)
 }
 
 /// Text for a terminal: no control characters, so that no step's message can move its cursor.

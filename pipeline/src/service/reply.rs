@@ -5,14 +5,18 @@ use axum::{
     http::{HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
 };
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::store::StoreError;
 
 pub use pitlane_runs::Told;
 
-#[derive(Serialize, Deserialize)]
+/// A refusal.
+#[derive(Serialize, Deserialize, JsonSchema)]
+#[schemars(rename = "Refusal")]
 pub(crate) struct Wrapped {
+    /// Why.
     pub(crate) error: Told,
 }
 

@@ -14,12 +14,15 @@ use pitlane_release::{Commit, RepoName};
 
 use super::{
     follow::{Follower, Trouble},
-    store::{Changed, Run, Store},
+    store::{Changed, Run, StepOutcome, StepRecord, Store, now_ms},
 };
 use crate::{github::Link, lane::Step, steps::Ready};
 
 /// Runs of which it is remembered what was reported.
 const REMEMBERED: usize = 64;
+/// A step that is under way is told of once it has taken this long (milliseconds): most are over
+/// before, and each report costs requests of the hour.
+const YOUNG: i64 = 2000;
 
 /// What is reported, for whom.
 #[derive(Debug)]
@@ -31,12 +34,15 @@ pub struct Reporting {
     said: BTreeMap<String, BTreeSet<String>>,
     /// What GitHub refuses, and was told of.
     refused: BTreeSet<String>,
+    /// Runs with a step that was too young.
+    young: BTreeSet<String>,
 }
 
 impl Reporting {
     /// Reports the runs of these pipelines.
     pub fn new(store: Store, link: Arc<Link>, pipelines: BTreeMap<String, Arc<Ready>>) -> Self {
-        Self { store, link, pipelines, said: BTreeMap::new(), refused: BTreeSet::new() }
+        let (said, refused, young) = <_>::default();
+        Self { store, link, pipelines, said, refused, young }
     }
 
     async fn report(&mut self, run: &Run) -> Result<(), Trouble> {
@@ -61,15 +67,24 @@ impl Reporting {
             attempt: steps.iter().map(|step| step.attempt).max().unwrap_or(1),
             url: self.link.run_url(&run.id),
         };
+        let old = |step: &StepRecord| {
+            step.outcome != StepOutcome::Running || now_ms() - step.started > YOUNG
+        };
+        let young = !steps.iter().all(old);
+        match young {
+            true => self.young.insert(run.id.clone()),
+            false => self.young.remove(&run.id),
+        };
         let (wanted, link) = (self.link.report(), Arc::clone(&self.link));
         let client = link.client();
-        if wanted.statuses {
+        let first = !self.said.contains_key(&run.id);
+        if wanted.statuses && (first || !young) {
             let state = shown::state(run, &steps);
             let mark = format!("status {} {state:?}", reported.attempt);
             self.once(run, "statuses", mark, client.report_run(&reported, &state)).await?;
         }
         if wanted.checks && client.can_write_checks() {
-            for record in &steps {
+            for record in steps.iter().filter(|step| old(step)) {
                 let step = shown::step(record);
                 let reported = Reported { attempt: record.attempt, ..reported.clone() };
                 let mark = format!("check {} {step:?}", record.attempt);
@@ -101,7 +116,7 @@ impl Reporting {
     async fn confirmed(
         &self,
         place: &super::store::Placed,
-        steps: &[super::store::StepRecord],
+        steps: &[StepRecord],
     ) -> Result<usize, Trouble> {
         let Some(image) = shown::image(steps) else { return Ok(0) };
         let digest = image.digest.to_string();
@@ -148,6 +163,14 @@ impl Reporting {
 
 impl Follower for Reporting {
     const NAME: &'static str = "github";
+
+    async fn idle(&mut self) -> Result<(), Trouble> {
+        for id in std::mem::take(&mut self.young) {
+            let run = self.store.run(&id).await?;
+            self.report(&run).await?;
+        }
+        Ok(())
+    }
 
     async fn see(&mut self, what: &Changed) -> Result<(), Trouble> {
         while self.said.len() > REMEMBERED {

@@ -69,7 +69,7 @@ pub fn read_private(path: &Path) -> Result<Zeroizing<Vec<u8>>, SecretError> {
     if !meta.is_file() {
         return Err(file_error(std::io::Error::other("not a regular file")));
     }
-    if meta.mode() & 0o077 != 0 {
+    if crate::config::open_to_others(&meta) {
         return Err(SecretError::Open { path: path.to_owned(), mode: meta.mode() & 0o777 });
     }
     let mut bytes = Zeroizing::new(Vec::with_capacity(1024));

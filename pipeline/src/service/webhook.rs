@@ -27,6 +27,7 @@ use tokio::sync::Semaphore;
 
 use super::{
     event::{self, Event, TagPush},
+    openapi::Endpoint,
     reply::Refused,
     request::{BODY_TIME, Head, MAX_BODY, content_type, read, signature, unsigned},
     route::Routes,
@@ -61,6 +62,26 @@ impl Intake {
             .fallback(not_found)
             .with_state(Arc::new(self))
     }
+}
+
+/// What is answered to senders, for the document.
+pub(super) fn endpoints() -> Vec<Endpoint> {
+    const FORMS: &[&str] = &["application/json", "application/x-www-form-urlencoded"];
+    let one = Endpoint::post("/webhook", "Takes a delivery: a push of a tag")
+        .headers(&[
+            ("X-GitHub-Event", "`push` or `ping`; others start nothing."),
+            ("X-GitHub-Delivery", "The delivery's id."),
+            ("X-Hub-Signature-256", "`sha256=` and the HMAC of the body by the secret."),
+        ])
+        .body::<serde_json::Map<String, serde_json::Value>>(FORMS)
+        .json::<serde_json::Value>(202, "The tag has a run, and both are on disk.")
+        .json::<serde_json::Value>(200, "Nothing to run, or a ping.")
+        .refuses(401, "No valid signature.")
+        .refuses(403, "The secret is another repository's.")
+        .refuses(404, "The repository is not on the list.")
+        .refuses(408, "The body came too slowly.")
+        .refuses(409, "The tag moved, or the id was used for another body.");
+    vec![one]
 }
 
 async fn wrong_method() -> Refused {

@@ -2,10 +2,12 @@
 //!
 //! - who signs: [`Signer`], opened from a [`KeySource`] of a pipeline file
 //! - without a key to keep: [`keyless`]
+//! - a process of its own that holds the key: [`apart`]
 //! - key files: [`private_key`] (every kind that is read), [`keyfile`] (cosign's format)
 //! - [`sigtag`]: cosign's `.sig` tags
 
 mod algorithm;
+pub mod apart;
 mod external;
 mod held;
 pub mod keyfile;

@@ -1,5 +1,5 @@
-//! `Signer`: signs statements, by a key in memory, by a program that has one, or without a key to
-//! keep.
+//! `Signer`: signs statements, by a key in memory, by a program or a process that has one, or
+//! without a key to keep.
 
 use std::path::Path;
 
@@ -9,6 +9,7 @@ use tokio::runtime::{Builder, Handle, RuntimeFlavor};
 
 use super::{
     algorithm::Algorithm,
+    apart::client::Socket,
     external::External,
     held::Held,
     keyless::KeylessSigner,
@@ -34,6 +35,8 @@ enum With {
     Held(Held),
     /// A program.
     External(Box<External>),
+    /// A process, behind a socket.
+    Socket(Box<Socket>),
     /// Nobody: each signature has a key of its own, with a certificate.
     Keyless(Box<KeylessSigner>),
 }
@@ -57,6 +60,9 @@ impl Signer {
         let (argv, public) = match source.kind()? {
             Kind::File(key, password) => return Self::open(key, password),
             Kind::Command(argv, public) => (argv, public),
+            Kind::Socket(path, public) => {
+                return Self::new(With::Socket(Box::new(Socket::open(path, public)?)));
+            }
             Kind::Keyless(files) => {
                 let signer = KeylessSigner::open(files).context("field `keyless`")?;
                 return Ok(Self { with: With::Keyless(Box::new(signer)), key: None });
@@ -75,6 +81,7 @@ impl Signer {
         let public = match &with {
             With::Held(held) => held.public()?,
             With::External(external) => external.public().clone(),
+            With::Socket(socket) => socket.public().clone(),
             With::Keyless(_) => return Ok(Self { with, key: None }),
         };
         Ok(Self { key: Some((Algorithm::of_public(public.spki())?, public)), with })
@@ -95,11 +102,12 @@ impl Signer {
         self.key.as_ref().map(|(algorithm, _)| *algorithm)
     }
 
-    /// `key`, `command` or `keyless`, as in pipeline files.
+    /// `key`, `command`, `socket` or `keyless`, as in pipeline files.
     pub const fn kind(&self) -> &'static str {
         match self.with {
             With::Held(_) => "key",
             With::External(_) => "command",
+            With::Socket(_) => "socket",
             With::Keyless(_) => "keyless",
         }
     }
@@ -111,6 +119,7 @@ impl Signer {
         let signature = match &self.with {
             With::Held(held) => held.sign(message)?,
             With::External(external) => external.sign(message)?,
+            With::Socket(socket) => socket.sign(message)?,
             With::Keyless(_) => bail!("keyless signatures come in bundles alone"),
         };
         // A fault in a computation must not leave this machine as a signature, either.
@@ -119,11 +128,13 @@ impl Signer {
         Ok(signature)
     }
 
-    /// Signs something meaningless, to see that it can. Without a key that would write into a
-    /// public log, so there the services were looked at when it was opened.
+    /// Signs something meaningless, to see that it can. A signer process signs nothing of the kind,
+    /// so it is asked for its key. Without a key that would write into a public log, so there the
+    /// services were looked at when it was opened.
     pub fn try_out(&self) -> anyhow::Result<()> {
-        match self.with {
+        match &self.with {
             With::Keyless(_) => Ok(()),
+            With::Socket(socket) => socket.try_out(),
             With::Held(_) | With::External(_) => self.sign(TRIAL).map(drop),
         }
     }

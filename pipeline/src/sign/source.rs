@@ -17,7 +17,7 @@ const MAX_SECONDS: u16 = 300;
 /// What the program itself puts into a signer's environment begins so.
 pub(super) const RESERVED: &str = "PITLANE_SIGN_";
 
-/// Where a key is: in a file, or with a program that signs by it.
+/// Where a key is: in a file, with a program that signs by it, or with a signer process.
 #[derive(Clone, Debug, Default, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct KeySource {
@@ -27,7 +27,9 @@ pub struct KeySource {
     pub password_file: Option<PathBuf>,
     /// A program that signs, with its arguments; instead of `key`.
     pub command: Option<Vec<String>>,
-    /// The public half of the key that `command` signs by, PEM.
+    /// The socket of a signer process (`pitlane signer`); instead of `key`.
+    pub socket: Option<PathBuf>,
+    /// The public half of the key that `command` or `socket` signs by, PEM.
     pub public_key: Option<PathBuf>,
     /// How `command` is called.
     pub command_options: CommandOptions,
@@ -80,6 +82,8 @@ pub enum Kind<'a> {
     File(&'a Path, Option<&'a Path>),
     /// Program and arguments, and the public key.
     Command(&'a [String], &'a Path),
+    /// The socket of a signer process, and the public key.
+    Socket(&'a Path, &'a Path),
     /// A key for each signature, certified.
     Keyless(&'a Keyless),
 }
@@ -92,6 +96,16 @@ impl KeySource {
             return match without.kind() {
                 Err(_) if without.is_empty() => Ok(Kind::Keyless(keyless)),
                 _ => bail!("`keyless` stands alone: there is no key, command or password then"),
+            };
+        }
+        if let Some(socket) = &self.socket {
+            let Some(public) = &self.public_key else {
+                bail!("`socket` needs `publicKey`, which its answers are checked by");
+            };
+            let without = Self { socket: None, public_key: None, ..self.clone() };
+            return match without.is_empty() {
+                true => Ok(Kind::Socket(socket, public)),
+                false => bail!("`socket` stands alone with `publicKey`: the signer has the rest"),
             };
         }
         match (&self.key, &self.command, &self.public_key) {
@@ -114,12 +128,12 @@ impl KeySource {
             (None, Some(_), None) => bail!("`command` needs `publicKey`, which it is checked by"),
             (Some(_), None, Some(_)) => bail!("`publicKey` belongs to `command`, not to `key`"),
             (Some(_), Some(_), _) => bail!("it has both `key` and `command`; want one"),
-            (None, None, _) => bail!("it has neither `key` nor `command`; want one"),
+            (None, None, _) => bail!("it has neither `key` nor `command` nor `socket`; want one"),
         }
     }
 
     fn is_empty(&self) -> bool {
-        let files = [&self.key, &self.password_file, &self.public_key];
+        let files = [&self.key, &self.password_file, &self.public_key, &self.socket];
         files.into_iter().all(Option::is_none)
             && self.command.is_none()
             && self.command_options == CommandOptions::default()
@@ -132,6 +146,7 @@ impl KeySource {
         self.key.iter_mut().for_each(join);
         self.password_file.iter_mut().for_each(join);
         self.public_key.iter_mut().for_each(join);
+        self.socket.iter_mut().for_each(join);
         self.command_options.secret_env.values_mut().for_each(join);
         if let Some(keyless) = &mut self.keyless {
             let files = [&mut keyless.signing_config, &mut keyless.trusted_root];
@@ -188,6 +203,12 @@ mod tests {
             ("{key: a, publicKey: c}", "publicKey"),
             ("{key: a, commandOptions: {input: digest}}", "commandOptions"),
             ("{command: [b], publicKey: c, passwordFile: d}", "secretEnv"),
+            ("{socket: a}", "publicKey"),
+            ("{socket: a, publicKey: b, key: c}", "stands alone"),
+            ("{socket: a, publicKey: b, command: [c]}", "stands alone"),
+            ("{socket: a, publicKey: b, passwordFile: c}", "stands alone"),
+            ("{socket: a, publicKey: b, commandOptions: {input: digest}}", "stands alone"),
+            ("{socket: a, publicKey: b, keyless: {}}", "stands alone"),
             ("{keyless: {}, key: a}", "stands alone"),
             ("{keyless: {}, command: [b], publicKey: c}", "stands alone"),
             ("{keyless: {}, passwordFile: c}", "stands alone"),

@@ -3,6 +3,8 @@
 //! Every step is idempotent: blobs and manifests are named by their digests, statements are
 //! sealed once and kept in the run's directory, the tag is written last.
 
+mod counted;
+mod files;
 mod gates;
 mod kept;
 mod make;
@@ -12,6 +14,7 @@ mod rollback;
 mod sigtag;
 mod vouch;
 
+pub use files::look;
 pub use kept::Keeper;
 pub use rollback::highest_counter;
 
@@ -32,6 +35,7 @@ use crate::{
     github::Link,
     lane::{Job, Lane, Outputs, Step, StepError, StepFuture},
     push::Pusher,
+    service::Progress,
     sign::Signer,
 };
 
@@ -112,6 +116,8 @@ pub struct LocalLane {
     pub keeper: Keeper,
     /// GitHub, where sources are on it.
     pub github: Option<Arc<Link>>,
+    /// Where transfers are told of.
+    pub progress: Progress,
 }
 
 impl Lane for LocalLane {
@@ -136,7 +142,10 @@ impl Lane for LocalLane {
                     Step::Assemble => json(context.assemble().await),
                     Step::Prove => return context.prove().await,
                     Step::Push => json(context.push().await),
-                    Step::Attest => json(context.attest().await),
+                    Step::Attest => {
+                        files::sweep(&dir);
+                        json(context.attest().await)
+                    }
                     Step::Sign => json(context.sign().await),
                     Step::Check => return context.check().await,
                     Step::Promote => json(context.promote().await),
@@ -147,9 +156,7 @@ impl Lane for LocalLane {
     }
 
     fn lost(&self, job: &Job, done: &Outputs) -> Option<Step> {
-        // After the push everything is in the registry, in the journal, or a kept document.
-        let needs_files = !done.contains_key(&Step::Push) && !job.rollback;
-        let lost = needs_files && !done.is_empty() && !self.work.join(&job.run).exists();
+        let lost = !job.rollback && files::lost(&self.work.join(&job.run), done);
         lost.then_some(Step::Checkout)
     }
 }
@@ -218,7 +225,9 @@ fn failed(step: Step, error: &anyhow::Error) -> StepError {
         Step::Checkout => "check `spec.source` of the pipeline file, and that the tag is pushed",
         Step::Model => "mend the model or its card in the car repository and push a new tag",
         Step::Gates => "check the pipeline's `gates:` (docs/gates.md)",
-        Step::Assemble => "run `make base runtime`, or check `spec.base` and `spec.runtime`",
+        Step::Assemble => {
+            "run `make base runtime`, or check `spec.base` and `spec.runtime`, or `spec.build`"
+        }
         Step::Prove => "look at the plot and the trace, retrain, and push a new tag",
         Step::Push => "check the registry, then `pitlane runs retry`",
         Step::Attest | Step::Sign => {

@@ -1,7 +1,9 @@
 //! Push, check, promote: what the registry and the GitOps repository get, and when.
 
+use std::sync::Arc;
+
 use pitlane_fetch::FetchError;
-use pitlane_gitops::{Candidate, Known, PlainGit, Promoted, Promoter};
+use pitlane_gitops::{Candidate, Known, Promoted, Promoter};
 use pitlane_release::{
     Digest, Floor, ImageRef, Platform, Question, admit,
     oci::{INDEX, MANIFEST},
@@ -10,9 +12,10 @@ use pitlane_release::{
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::{Context, failed, now};
+use super::{Context, counted::Counted, failed, now};
 use crate::{
     assemble::Assembled,
+    forge::Forges,
     lane::{Step, StepError},
 };
 
@@ -32,7 +35,16 @@ impl Context<'_> {
         let mut seen = std::collections::BTreeSet::new();
         let blobs = assembled.images.values().flat_map(|i| i.layers.iter().chain([&i.config]));
         let new = blobs.filter(|blob| seen.insert(blob.descriptor.digest));
-        futures_util::future::try_join_all(new.map(|blob| pusher.blob(blob))).await?;
+        let new: Vec<_> = new.collect();
+        let total = new.iter().map(|blob| blob.descriptor.size).sum();
+        let telling = Arc::new(self.lane.progress.begin(&self.job.run, Step::Push, total));
+        let sent = new.into_iter().map(|blob| async {
+            let counted = Counted::new(blob, Arc::clone(&telling));
+            pusher.content(&counted).await?;
+            counted.arrived();
+            anyhow::Ok(())
+        });
+        futures_util::future::try_join_all(sent).await?;
         let manifests = assembled
             .images
             .values()
@@ -144,7 +156,9 @@ impl Context<'_> {
         let repository = self.ready.pusher.repository();
         let mut candidate = Candidate::of(&sealed.release, repository, &self.job.run);
         candidate.rollback = self.job.rollback;
-        let promoter = Promoter { config, forge: &PlainGit, dir: self.dir };
+        let link = self.lane.github.as_deref();
+        let forge = link.map_or(Forges::Plain, |link| link.forge(&config.url));
+        let promoter = Promoter { config, forge: &forge, dir: self.dir };
         let progress = promoter.advance(&[candidate], &Known::default()).await?;
         Ok(Some(Promoted::of(progress)?))
     }

@@ -95,7 +95,8 @@ impl Context<'_> {
             assembled.images.values().map(|image| image.manifest.descriptor.clone()).collect();
         let mut sealed = Vec::new();
         if wanted.contains(&Attest::Provenance) {
-            let seal = || signer.seal(&facts.provenance(started, finished));
+            let model: ModelFacts = self.output(Step::Model)?;
+            let seal = || signer.seal(&facts.provenance(&model, started, finished));
             let bundle = self.once("provenance.json", signer, seal).await?;
             sealed.push(Evidence {
                 kind: PROVENANCE.to_owned(),

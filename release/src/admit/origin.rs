@@ -8,7 +8,7 @@ use super::{
 use crate::{
     evidence::Question,
     policy::DriveRules,
-    provenance::{BUILD_TYPE, PROVENANCE, Provenance},
+    provenance::{BUILD_TYPE, DOCKERFILE_BUILD_TYPE, PROVENANCE, Provenance},
     refusal::Refusal,
     statement::Release,
 };
@@ -168,7 +168,7 @@ pub(super) fn provenance(case: &Case<'_>, notes: &mut Notes) -> Step<()> {
         return fail("it speaks of another image".into());
     };
     let built = &statement.predicate.build_definition;
-    if built.build_type != BUILD_TYPE {
+    if ![BUILD_TYPE, DOCKERFILE_BUILD_TYPE].contains(&built.build_type.as_str()) {
         return fail(format!("build type `{}`", built.build_type));
     }
     let source = &built.external_parameters.source;

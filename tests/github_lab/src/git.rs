@@ -220,6 +220,18 @@ impl Objects {
         self.commits.contains_key(id).then(|| id.to_owned())
     }
 
+    /// What a ref holds on the disk, where git pushes to.
+    pub(crate) fn read(&self, name: &str) -> Option<String> {
+        let text = fs::read_to_string(self.folder.join(name)).ok()?;
+        Some(text.trim().to_owned())
+    }
+
+    /// Moves a branch to a commit that git pushed.
+    pub(crate) fn move_branch(&self, branch: &str, commit: &str) -> anyhow::Result<()> {
+        let file = self.folder.join("refs/heads").join(branch);
+        self.write_whole(&file, format!("{commit}\n").as_bytes())
+    }
+
     /// Lets a ref name an object, or nothing; gives what it named before.
     pub(crate) fn set(&mut self, name: &str, id: Option<&str>) -> anyhow::Result<Option<String>> {
         let file = self.folder.join(name);

@@ -76,6 +76,26 @@ impl Lab {
         self.look(repository, |repo| repo.releases.clone())
     }
 
+    /// The pull requests of a repository, oldest first.
+    pub fn pulls(&self, repository: &str) -> Vec<Value> {
+        self.look(repository, |repo| repo.pulls.clone())
+    }
+
+    /// Merges a pull request as a person does, by moving its base to its head.
+    pub fn merge_pull(&self, repository: &str, number: usize) -> anyhow::Result<()> {
+        let mut world = self.shared.world();
+        let now = crate::world::time(world.now());
+        let repo = world.repository(repository)?;
+        let at = number.wrapping_sub(1);
+        let pull = repo.pulls.get_mut(at).ok_or_else(|| anyhow::anyhow!("no pull {number}"))?;
+        let text = |pointer: &str| pull.pointer(pointer).and_then(Value::as_str).map(str::to_owned);
+        let (head, base) = text("/head/ref").zip(text("/base/ref")).unwrap_or_default();
+        pull["state"] = "closed".into();
+        pull["merged_at"] = now.into();
+        let commit = repo.git.read(&format!("refs/heads/{head}")).unwrap_or_default();
+        repo.git.move_branch(&base, &commit)
+    }
+
     /// Adds a release as a person would, with this text.
     pub fn add_release(&self, repository: &str, tag: &str, body: &Value, draft: bool) {
         let mut world = self.shared.world();

@@ -7,7 +7,7 @@ use pitlane_github_lab::{Form, Lab};
 
 /// What the App and the token may do.
 const GRANTED: &str = "checks=write contents=write deployments=write metadata=read \
-                       repository_hooks=write statuses=write";
+                       pull_requests=write repository_hooks=write statuses=write";
 /// How often deliveries are sent.
 const EVERY: Duration = Duration::from_millis(100);
 

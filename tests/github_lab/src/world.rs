@@ -35,6 +35,8 @@ pub(crate) struct Repository {
     /// Deployment → its statuses, oldest first.
     pub(crate) deployment_statuses: BTreeMap<u64, Vec<Value>>,
     pub(crate) releases: Vec<Value>,
+    /// Oldest first.
+    pub(crate) pulls: Vec<Value>,
     /// Old `owner/name`s that lead here.
     pub(crate) renamed_from: BTreeSet<String>,
 }
@@ -129,6 +131,7 @@ impl World {
             deployments: Vec::new(),
             deployment_statuses: BTreeMap::new(),
             releases: Vec::new(),
+            pulls: Vec::new(),
             renamed_from: BTreeSet::new(),
         };
         self.repositories.insert(full_name.to_lowercase(), repository);

@@ -76,7 +76,8 @@ impl Container {
     }
 }
 
-async fn remove(docker: &Docker, id: &str) -> bool {
+/// Removes a container by id or name, running or not.
+pub(super) async fn remove(docker: &Docker, id: &str) -> bool {
     let options = RemoveContainerOptions { v: true, force: true, link: false };
     docker.remove_container(id, Some(options)).await.is_ok()
 }

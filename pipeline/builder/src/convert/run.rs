@@ -7,7 +7,10 @@ use std::{
     time::Duration,
 };
 
-use bollard::{container::LogOutput, query_parameters::AttachContainerOptions};
+use bollard::{
+    container::LogOutput,
+    query_parameters::{AttachContainerOptions, CreateContainerOptions},
+};
 use futures_util::StreamExt as _;
 use pitlane_release::Digest;
 use tokio::{io::AsyncWriteExt as _, time::timeout};
@@ -15,7 +18,7 @@ use tokio::{io::AsyncWriteExt as _, time::timeout};
 use super::{
     Answer, Request, RequestFault,
     answer::{self, Said},
-    container::{Container, body},
+    container::{self, Container, body},
     request::{MAX_REQUEST, is_name},
 };
 use crate::{BuildError, Builder, event::message};
@@ -41,6 +44,9 @@ pub struct Conversion {
     pub image: String,
     /// Bounds.
     pub limits: ConvertLimits,
+    /// What the container is called: one of this name that an earlier, killed conversion left is
+    /// removed first. The engine's choice without it. Letters, digits and dashes.
+    pub name: Option<String>,
 }
 
 /// Bounds of a conversion.
@@ -169,7 +175,13 @@ impl Builder {
         let (archive, original) = pack(conversion)?;
         let image = self.converter(&conversion.image).await?;
         let fail = |doing| move |error| ConvertError::Engine(self.engine(doing, error));
-        let created = self.docker.create_container(None, body(&image, &conversion.limits)).await;
+        let named = conversion.name.as_ref().map(|name| format!("pitlane-convert-{name}"));
+        if let Some(name) = &named {
+            container::remove(&self.docker, name).await;
+        }
+        let options =
+            named.map(|name| CreateContainerOptions { name: Some(name), ..Default::default() });
+        let created = self.docker.create_container(options, body(&image, &conversion.limits)).await;
         let created = created.map_err(fail("making the container"))?;
         let container = Container::new(&self.docker, created.id);
         let options = AttachContainerOptions {

@@ -268,3 +268,27 @@ async fn the_examples_build() {
     }
     program("docker");
 }
+
+#[tokio::test]
+async fn what_a_killed_build_left_is_removed_by_the_next_of_its_name() {
+    let Some(_engine) = Engine::start() else { return };
+    let Some(base) = base(&Engine::socket(), Platform::LinuxAmd64) else { return };
+    let name = format!("run-{}", std::process::id());
+    let [mine, other] =
+        [format!("pitlane-build:{name}.dead"), format!("pitlane-build:{name}0.dead")];
+    docker(&["tag", &base, &mine]);
+    docker(&["tag", &base, &other]);
+    let mut case = Case::new(&base, &format!("FROM {base}\nRUN echo made > /made\n"), &[]);
+    case.request.name = Some(name.clone());
+    let (built, _) = case.build(&Engine::builder().await).await.unwrap();
+    assert_eq!(text_in(&built, "made"), "made\n");
+    let listed = docker(&["images", "--format", "{{.Repository}}:{{.Tag}}"]);
+    assert!(!listed.contains(&mine) && listed.contains(&base), "{listed}");
+    assert!(listed.contains(&other), "another run's: {listed}");
+    docker(&["rmi", &other]);
+    for bad in ["", "-x", "a b", "a:b", "../x"] {
+        case.request.name = Some(bad.into());
+        let error = case.build(&Engine::builder().await).await.unwrap_err();
+        assert!(matches!(error, BuildError::Unsupported { .. }), "{bad}: {error}");
+    }
+}

@@ -77,6 +77,7 @@ impl Case {
             code: BTreeMap::new(),
             image: image.into(),
             limits: ConvertLimits::default(),
+            name: None,
         };
         Self { dir, conversion }
     }

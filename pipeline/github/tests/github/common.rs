@@ -8,7 +8,7 @@ use pitlane_release::{ReleaseTag, RepoName};
 
 /// All that the service ever needs.
 pub(crate) const ALL: &str = "checks=write contents=write deployments=write metadata=read \
-                              repository_hooks=write statuses=write";
+                              pull_requests=write repository_hooks=write statuses=write";
 
 pub(crate) struct Setup {
     pub(crate) lab: Lab,

@@ -15,6 +15,8 @@ mod limits;
 #[cfg(test)]
 mod nonsense;
 #[cfg(test)]
+mod pulls;
+#[cfg(test)]
 mod reconcile;
 #[cfg(test)]
 mod reports;

@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use super::{Git, GitFailure, run::failed};
+use crate::Login;
 
 /// Commits fetched at first.
 const DEPTH: &str = "--depth=64";
@@ -23,9 +24,14 @@ pub(crate) struct Copy {
 
 impl Copy {
     /// Copies a branch into a new directory below `dir`.
-    pub(crate) async fn of(url: &str, branch: &str, dir: &Path) -> Result<Self, GitFailure> {
+    pub(crate) async fn of(
+        url: &str,
+        branch: &str,
+        dir: &Path,
+        login: Login,
+    ) -> Result<Self, GitFailure> {
         let temporary = tempfile::Builder::new().prefix("gitops-").tempdir_in(dir)?;
-        let git = Git::new(url, temporary.path().to_owned());
+        let git = Git::new(url, temporary.path().to_owned(), login);
         let args = [
             // A path is copied over the same protocol as an address, and as shallow.
             "clone",

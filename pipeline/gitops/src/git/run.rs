@@ -9,7 +9,7 @@ use std::{
 use pitlane_fetch::git;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _};
 
-use crate::yaml::MAX_FILE;
+use crate::{Login, yaml::MAX_FILE};
 
 /// Longest a command may take that only reads and writes this machine's disk.
 const LOCAL: Duration = Duration::from_secs(30);
@@ -70,12 +70,13 @@ pub(crate) struct Git {
     pub url: String,
     /// Where it runs.
     pub dir: PathBuf,
+    login: Login,
     started: AtomicU32,
 }
 
 impl Git {
-    pub(crate) fn new(url: &str, dir: PathBuf) -> Self {
-        Self { url: url.to_owned(), dir, started: AtomicU32::new(0) }
+    pub(crate) fn new(url: &str, dir: PathBuf, login: Login) -> Self {
+        Self { url: url.to_owned(), dir, login, started: AtomicU32::new(0) }
     }
 
     /// How many were started here, without the ones that git itself starts.
@@ -104,6 +105,10 @@ impl Git {
         self.started.fetch_add(1, Ordering::Relaxed);
         let mut command = git::command(&self.url, &self.dir);
         command.env("GIT_LITERAL_PATHSPECS", "1").envs(variables.iter().copied());
+        // Only those that talk to the server hear of it.
+        if limit == REMOTE {
+            command.envs(self.login.variables());
+        }
         command.args(args).stdin(std::process::Stdio::piped());
         let mut child = command.spawn()?;
         let (stdin, stdout, stderr) =

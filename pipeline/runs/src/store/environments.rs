@@ -1,5 +1,6 @@
 //! What people and cars said of releases, and how each release stands in each environment.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -9,7 +10,7 @@ use super::{Run, Store, StoreError, db::params, follow::changed, runs::one_run};
 const MAX_CARS: i64 = 10_000;
 
 /// What a car says of itself.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct CarStatus {
     /// How the release stands on it.
@@ -28,7 +29,7 @@ pub struct CarStatus {
 }
 
 /// How a release stands on a car.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum CarState {
     /// It drives, and is not confirmed yet.
@@ -42,7 +43,7 @@ pub enum CarState {
 }
 
 /// A car as it is known. Times are milliseconds since 1970 UTC.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Car {
     /// The pipeline whose releases it drives.
@@ -58,7 +59,7 @@ pub struct Car {
 }
 
 /// A person's word. Times are milliseconds since 1970 UTC.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Approved {
     /// The pipeline.
@@ -76,7 +77,7 @@ pub struct Approved {
 }
 
 /// How a release stands in an environment. Times are milliseconds since 1970 UTC.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Placed {
     /// The pipeline.

@@ -9,15 +9,18 @@
 //! no SQL leaves this directory. Leases carry fencing numbers and end: what a dead replica held is
 //! taken over by another.
 
+pub mod backup;
 mod counters;
 mod db;
 mod documents;
+mod down;
 mod duty;
 mod environments;
 mod figures;
 mod follow;
 mod inbox;
 mod journal;
+pub mod migrate;
 mod outbox;
 mod postgres;
 mod runs;

@@ -20,6 +20,7 @@ use tokio_postgres_rustls::MakeRustlsConnect;
 use super::{
     StoreError,
     db::{Param, Row},
+    migrate::{self, Migration},
 };
 
 /// Longest that a connection may take to come about.
@@ -30,8 +31,9 @@ const LOCK: i64 = 0x0070_6974_6c61_6e65;
 /// transaction (its process is stopped, its network gone) is cut off by the server.
 const SESSION: &str = "SET lock_timeout = '10s'; SET statement_timeout = '20s';
     SET idle_in_transaction_session_timeout = '10s'; SET client_min_messages = warning";
-/// Each entry takes the schema from its index to the next version; entries are never edited.
-const MIGRATIONS: [&str; 2] = [FIRST, SECOND];
+/// The versions, the oldest first; entries are never edited.
+pub(super) const MIGRATIONS: [Migration; 2] =
+    [Migration { up: FIRST, down: "" }, Migration { up: SECOND, down: SECOND_DOWN }];
 
 /// The tables, as `SQLite` has them after its own migrations (`sqlite.rs`).
 const FIRST: &str = "
@@ -120,6 +122,18 @@ CREATE TABLE alerts (
   times BIGINT NOT NULL DEFAULT 1,
   UNIQUE (code, repository, tag, detail)
 );
+";
+
+/// As `FOURTH` of `down.rs`.
+const SECOND_DOWN: &str = "
+DROP TRIGGER runs_made ON runs;
+DROP TRIGGER runs_changed ON runs;
+DROP TRIGGER alerts_made ON alerts;
+DROP FUNCTION run_changed();
+DROP FUNCTION alert_made();
+DROP TABLE looks, changes, followers, told, outbox, duties, approvals, cars, confirmed, places;
+DELETE FROM steps WHERE step = 'gates';
+UPDATE runs SET failed_step = 'assemble' WHERE failed_step = 'gates';
 ";
 
 /// As `FOURTH` of `sqlite.rs`.
@@ -325,24 +339,38 @@ impl Pg {
     }
 
     fn migrate(&self) -> Result<(), StoreError> {
+        self.move_to(migrate::newest(&MIGRATIONS)).map(drop)
+    }
+
+    /// Takes the tables to a version in one transaction. Gives the version that was found.
+    pub(super) fn move_to(&self, to: i64) -> Result<i64, StoreError> {
         self.begin()?;
+        self.moved(to).inspect_err(|_| self.roll_back())
+    }
+
+    fn moved(&self, to: i64) -> Result<i64, StoreError> {
         self.batch("CREATE TABLE IF NOT EXISTS pitlane_schema (version BIGINT NOT NULL)")?;
         let sql = "SELECT coalesce(max(version), 0) FROM pitlane_schema";
         let found: i64 = self.first(sql, &[], |row| row.get(0))?.unwrap_or(0);
-        let known = i64::try_from(MIGRATIONS.len()).expect("a handful");
-        if found > known || found < 0 {
-            self.roll_back();
-            let path = PathBuf::from(format!("{:?}", self.url));
-            return Err(StoreError::TooNew { path, found, known });
+        let place = PathBuf::from(format!("{:?}", self.url));
+        if to < found && self.open_runs()? > 0 {
+            return Err(migrate::open_runs());
         }
-        for (version, migration) in (1_i64..).zip(MIGRATIONS) {
-            if version > found {
-                self.batch(migration)?;
-                let sql = "INSERT INTO pitlane_schema (version) VALUES (?1)";
-                self.execute(sql, &[Param::Int(version)])?;
-            }
+        for (version, sql) in migrate::way(&MIGRATIONS, found, to, &place)? {
+            self.batch(sql)?;
+            let sql = "DELETE FROM pitlane_schema WHERE version > ?1";
+            self.execute(sql, &[Param::Int(version)])?;
+            let sql = "INSERT INTO pitlane_schema (version)
+                       SELECT CAST(?1 AS BIGINT) WHERE NOT EXISTS
+                         (SELECT 1 FROM pitlane_schema WHERE version = ?1)";
+            self.execute(sql, &[Param::Int(version)])?;
         }
-        self.batch("COMMIT")
+        self.batch("COMMIT")?;
+        Ok(found)
+    }
+
+    fn open_runs(&self) -> Result<i64, StoreError> {
+        self.first(migrate::OPEN_RUNS, &[], |row| row.get(0)).map(|count| count.unwrap_or(0))
     }
 
     /// A new connection, when the old one is gone and nothing of a transaction can be lost.

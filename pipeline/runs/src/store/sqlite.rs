@@ -10,10 +10,17 @@ use rusqlite::{
 use super::{
     StoreError,
     db::{Param, Row},
+    down,
+    migrate::{self, Migration},
 };
 
-/// Each entry takes the schema from its index to the next version; entries are never edited.
-const MIGRATIONS: [&str; 4] = [FIRST, SECOND, THIRD, FOURTH];
+/// The versions, the oldest first; entries are never edited.
+pub(super) const MIGRATIONS: [Migration; 4] = [
+    Migration { up: FIRST, down: "" },
+    Migration { up: SECOND, down: down::SECOND },
+    Migration { up: THIRD, down: down::THIRD },
+    Migration { up: FOURTH, down: down::FOURTH },
+];
 
 /// `runs.fence` grows with every claim; a journal write must carry the current one.
 /// `deliveries.body` and `headers` are kept for the newest rows alone (see inbox).
@@ -317,19 +324,27 @@ impl From<rusqlite::Error> for StoreError {
     }
 }
 
-fn problem(path: &Path, reason: &rusqlite::Error) -> StoreError {
+pub(super) fn problem(path: &Path, reason: &rusqlite::Error) -> StoreError {
     StoreError::Open { path: path.to_owned(), reason: reason.to_string() }
 }
 
 /// The writing connection: made where it is missing, migrated where it is older.
 pub(super) fn open(path: &Path) -> Result<Connection, StoreError> {
-    let mut connection = Connection::open(path).map_err(|e| problem(path, &e))?;
-    prepare(&mut connection, path)?;
+    let mut connection = open_as_it_is(path)?;
+    let to = migrate::newest(&MIGRATIONS);
+    move_to(&mut connection, path, to)?;
+    // Only now: a migration may put a table in another's place. Who has the file alone need not
+    // wait for the end of what a process that was killed had taken on.
+    connection
+        .execute_batch("PRAGMA foreign_keys = ON; DELETE FROM duties")
+        .map_err(|e| problem(path, &e))?;
     Ok(connection)
 }
 
-fn prepare(connection: &mut Connection, path: &Path) -> Result<(), StoreError> {
+/// The writing connection, whatever version the tables are of.
+pub(super) fn open_as_it_is(path: &Path) -> Result<Connection, StoreError> {
     let fail = |e: rusqlite::Error| problem(path, &e);
+    let connection = Connection::open(path).map_err(fail)?;
     // FULL: a commit is on disk before it is answered, power loss included. Fewer and
     // larger checkpoints than by default (1000 pages): each stops the writer for some 20 ms.
     connection
@@ -339,23 +354,30 @@ fn prepare(connection: &mut Connection, path: &Path) -> Result<(), StoreError> {
              PRAGMA journal_size_limit = 67108864; PRAGMA trusted_schema = OFF;",
         )
         .map_err(fail)?;
-    let known = i64::try_from(MIGRATIONS.len()).expect("a handful");
-    let found: i64 =
-        connection.query_row("PRAGMA user_version", [], |row| row.get(0)).map_err(fail)?;
-    if found > known || found < 0 {
-        return Err(StoreError::TooNew { path: path.to_owned(), found, known });
+    Ok(connection)
+}
+
+/// The version of the tables.
+pub(super) fn version(connection: &Connection, path: &Path) -> Result<i64, StoreError> {
+    connection.query_row("PRAGMA user_version", [], |row| row.get(0)).map_err(|e| problem(path, &e))
+}
+
+/// Takes the tables to a version, one at a time, each in a transaction of its own. Gives the
+/// version that was found.
+pub(super) fn move_to(
+    connection: &mut Connection,
+    path: &Path,
+    to: i64,
+) -> Result<i64, StoreError> {
+    let fail = |e: rusqlite::Error| problem(path, &e);
+    let found = version(connection, path)?;
+    for (version, sql) in migrate::way(&MIGRATIONS, found, to, path)? {
+        let step = connection.transaction().map_err(fail)?;
+        step.execute_batch(sql).map_err(fail)?;
+        step.pragma_update(None, "user_version", version).map_err(fail)?;
+        step.commit().map_err(fail)?;
     }
-    for (version, migration) in (1_i64..).zip(MIGRATIONS) {
-        if version > found {
-            let step = connection.transaction().map_err(fail)?;
-            step.execute_batch(migration).map_err(fail)?;
-            step.pragma_update(None, "user_version", version).map_err(fail)?;
-            step.commit().map_err(fail)?;
-        }
-    }
-    // Only now: a migration may put a table in another's place. Who has the file alone need not
-    // wait for the end of what a process that was killed had taken on.
-    connection.execute_batch("PRAGMA foreign_keys = ON; DELETE FROM duties").map_err(fail)
+    Ok(found)
 }
 
 /// A connection that can only read.

@@ -1,5 +1,6 @@
 //! What the store tells: runs, their steps, alerts. The API sends these very types.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -7,7 +8,7 @@ use super::{StoreError, db::Row};
 use crate::lane::{Job, LocalModel, Step, StepError};
 
 /// Where a run stands.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum RunState {
     /// Waits for its turn.
@@ -64,7 +65,7 @@ impl RunState {
 }
 
 /// One run. Times are milliseconds since 1970 UTC.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Run {
     /// Its name: `r12-5f3a9c01`.
@@ -187,7 +188,7 @@ pub(super) fn step(name: &str, run: &str) -> Result<Step, StoreError> {
 }
 
 /// How one attempt of a step ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum StepOutcome {
     /// Under way.
@@ -213,7 +214,7 @@ impl StepOutcome {
 }
 
 /// One attempt of a step. Times are milliseconds since 1970 UTC.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct StepRecord {
     /// Which step.
@@ -233,7 +234,7 @@ pub struct StepRecord {
 }
 
 /// Something a person should look at. Times are milliseconds since 1970 UTC.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Alert {
     /// Stable code: `tag-moved`.
@@ -253,7 +254,7 @@ pub struct Alert {
 }
 
 /// Which runs to list, newest first.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct RunFilter {
     /// Only those in this state.
@@ -263,7 +264,9 @@ pub struct RunFilter {
     /// Only those of this tag.
     pub tag: Option<String>,
     /// Only those with a lower `seq`: the next page.
+    #[schemars(extend("minimum" = i64::MIN, "maximum" = i64::MAX))]
     pub before: Option<i64>,
     /// At most this many; 50 where absent, never more than 200.
+    #[schemars(extend("maximum" = u32::MAX))]
     pub limit: Option<u32>,
 }

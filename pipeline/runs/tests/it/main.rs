@@ -1,6 +1,8 @@
 //! The store as its users see it, in a file and in a real `PostgreSQL` server.
 
 #[cfg(test)]
+mod backup;
+#[cfg(test)]
 mod deliveries;
 #[cfg(test)]
 mod place;

@@ -1,5 +1,6 @@
 //! Keys of every kind, and signers that misbehave.
 
+mod apart;
 mod external;
 mod files;
 

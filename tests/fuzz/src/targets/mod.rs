@@ -19,6 +19,7 @@ mod parts;
 mod registry;
 mod services;
 mod signatures;
+mod signer;
 mod twin;
 mod webhook;
 
@@ -26,7 +27,7 @@ use crate::Target;
 
 /// All targets, in the order of `docs/fuzzing.md`.
 pub fn all() -> impl Iterator<Item = Target> {
-    let groups: [&[Target]; 18] = [
+    let groups: [&[Target]; 19] = [
         names::TARGETS,
         images::TARGETS,
         signatures::TARGETS,
@@ -36,6 +37,7 @@ pub fn all() -> impl Iterator<Item = Target> {
         files::TARGETS,
         parts::TARGETS,
         keys::TARGETS,
+        signer::TARGETS,
         services::TARGETS,
         webhook::TARGETS,
         registry::TARGETS,

@@ -5,6 +5,7 @@ mod check;
 mod deployment;
 mod git;
 mod hook;
+mod pull;
 mod release;
 mod status;
 
@@ -72,6 +73,7 @@ pub(crate) fn route(world: &mut World, caller: &Caller, ask: &Ask) -> Result<Ans
         ("GET", ["commits", sha, "statuses"]) => status::list(&context, sha),
         ("POST", ["statuses", sha]) => status::create(&mut context, sha),
         (_, ["deployments", ..]) => deployment::route(&mut context, method, &rest[1..]),
+        (_, ["pulls", ..]) => pull::route(&mut context, method, &rest[1..]),
         (_, ["releases", ..]) => release::route(&mut context, method, &rest[1..]),
         _ => Err(nothing()),
     }
