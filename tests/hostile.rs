@@ -41,6 +41,13 @@ impl Answer {
     }
 }
 
+/// The first line of what a reader of YAML says; below it the place is shown, and after it all
+/// fields that there are, which become more.
+fn first_line(text: &str) -> &str {
+    let line = text.lines().next().unwrap_or_default();
+    line.split(", expected one of ").next().unwrap_or_default()
+}
+
 /// A text with N instead of each number after this word: what differs from machine to machine.
 fn unnumbered(text: &str, word: &str) -> String {
     let mut parts = text.split(word);

@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use super::{Table, repository::Maker, world::World};
+use super::{Table, first_line, repository::Maker, world::World};
 
 type Edit = fn(&str) -> String;
 
@@ -42,8 +42,7 @@ const ROWS: &[(&str, Edit, &str, &str)] = rows! {
            duplicate mapping key: name, set DuplicateKeyPolicy in Options if acceptable";
     "a field nobody knows": |card| format!("{card}command: reboot\n")
         => "model-failed", "models/pilot.yaml: not a model card: error: line 18 column 1: \
-           unknown field `command`, expected one of apiVersion, kind, name, pilot, input, \
-           outputs, training, license";
+           unknown field `command`";
     "a tag of a language": |card| {
         with(card, "name: donkeycar-linear", "name: !!python/object/apply:os.system [reboot]")
     } => "model-failed", "models/pilot.yaml: not a model card: error: line 3 column 39: \
@@ -54,13 +53,13 @@ const ROWS: &[(&str, Edit, &str, &str)] = rows! {
            from_str_multiple_with_options";
     "another version": |card| with(card, "pitlane.dev/v1", "pitlane.dev/v9")
         => "model-failed", "models/pilot.yaml: not a model card: error: line 1 column 13: \
-           unknown variant `pitlane.dev/v9`, expected one of pitlane.dev/v1";
+           unknown variant `pitlane.dev/v9`";
     "another kind": |card| with(card, "kind: ModelCard", "kind: Pipeline")
         => "model-failed", "models/pilot.yaml: not a model card: error: line 2 column 7: unknown \
-           variant `Pipeline`, expected one of ModelCard";
+           variant `Pipeline`";
     "another pilot": |card| with(card, "pilot: linear", "pilot: rnn")
         => "model-failed", "models/pilot.yaml: not a model card: error: line 4 column 8: unknown \
-           variant `rnn`, expected one of linear";
+           variant `rnn`";
     "a batch of two": |card| with(card, "[1, 120", "[2, 120")
         => "model-failed", "models/pilot.yaml: field `input.shape`: the batch is 2, want 1";
     "a picture of no width": |card| with(card, "120, 160, 3", "120, 0, 3")
@@ -92,7 +91,7 @@ fn cards() {
         let pushed = maker.tag(&maker.card("100644", &card));
         let mut got = world.run_fails(&mut table, what, &pushed);
         // Below the first line the reader of YAML shows the place.
-        got.says = got.says.lines().next().unwrap_or_default().to_owned();
+        got.says = first_line(&got.says).to_owned();
         table.row(what, &got, code, says);
     }
     table.end(ROWS.len());

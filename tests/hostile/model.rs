@@ -54,10 +54,10 @@ fn deep() -> Vec<u8> {
 
 /// What it is, its bytes, the code, the words.
 const ROWS: &[(&str, Bytes, &str, &str)] = rows! {
-    "a pointer to large files": || {
+    "a broken pointer to large files": || {
         b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n".to_vec()
-    } => "model-lfs-pointer", "this is a Git LFS pointer, not the model: fetch the file with \
-           `git lfs pull`, or turn on LFS for this repository in the pipeline file";
+    } => "checkout-failed", "a broken Git LFS pointer: its oid is no SHA-256: `0` is not a digest: \
+           want sha256: and 64 lower-case hexadecimal digits";
     "nothing": Vec::new => "model-graph-count", "0 graphs, want exactly 1: export the model again";
     "text": || b"hello, this is not a model".to_vec()
         => "model-unknown-field", "field 13 of message Model is not in the ONNX specification up \
@@ -259,10 +259,18 @@ fn models() {
         let refusal = inspect(&model, &card, &contract).unwrap_err();
         table.row(what, &Answer::new(refusal.code(), refusal.to_string()), code, says);
     }
+    // A pointer that nobody followed: the step before does.
+    let refusal =
+        inspect(b"version https://git-lfs.github.com/spec/v1\n", &card, &Contract::default());
+    let refusal = refusal.unwrap_err();
+    let says = "this is a Git LFS pointer, not the model: fetch the file with `git lfs pull`, or \
+                turn on LFS for this repository in the pipeline file";
+    let got = Answer::new(refusal.code(), refusal.to_string());
+    table.row("a pointer that nobody followed", &got, "model-lfs-pointer", says);
     // The model that was spoilt is a good one: nothing but what each row says is wrong with it.
     let pushed = push(&model);
     let body = pushed.body().to_string();
     world.lane.deliver(&pushed.tag, body.as_bytes(), &world.secret);
     world.lane.wait(&pushed.tag, "done");
-    table.end(ROWS.len() + CONTRACTS.len());
+    table.end(ROWS.len() + CONTRACTS.len() + 1);
 }

@@ -3,7 +3,7 @@
 
 use std::{fmt::Write as _, fs, process::Command};
 
-use super::{Answer, Table, unnumbered, world::World};
+use super::{Answer, Table, first_line, unnumbered, world::World};
 use crate::common::{bin, cut, repository, run, swap};
 
 type Edit = fn(&str) -> Vec<u8>;
@@ -39,37 +39,35 @@ const ROWS: &[(&str, Edit, &str)] = rows! {
         => "error: DIR/config/hostile.yaml: not a usable pipeline file (docs/pipeline-file.md): \
            unexpected end of input at line 1, column N";
     "a bomb of anchors": bomb
-        => "error: error: line 41 column N: budget breached: Nodes { nodes: 250001 }";
+        => "error: DIR/config/hostile.yaml: cannot be read: error: line 41 column N: budget \
+           breached: Nodes { nodes: 250001 }";
     "deep lists": |text| format!("{text}x: {}\n", "[".repeat(4000)).into_bytes()
-        => "error: error: line 36 column N: recursion limit exceeded";
+        => "error: DIR/config/hostile.yaml: cannot be read: error: line 36 column N: recursion \
+           limit exceeded";
     "a file of half a megabyte": |text| {
-        format!("{text}#{}\n", "x".repeat(500_000 - text.len() - 2)).into_bytes()
-    } => "error: 500000 bytes, at most 262144 are read";
+        format!("{text}#{}
+", "x".repeat(500_000 - text.len() - 2)).into_bytes()
+    } => "error: DIR/config/hostile.yaml: cannot be read: 500000 bytes, at most 262144 are read";
     "bytes that are no text": |text| [text.as_bytes(), b"# \xff\n"].concat()
         => "error: DIR/config/hostile.yaml: cannot be read: stream did not contain valid UTF-8";
     "two documents": |text| format!("{text}---\n{text}").into_bytes()
-        => "error: error: line 39 column N: multiple YAML documents detected; use \
-           from_str_multiple or from_str_multiple_with_options";
+        => "error: DIR/config/hostile.yaml: cannot be read: error: line 39 column N: multiple \
+           YAML documents detected; use from_str_multiple or from_str_multiple_with_options";
     "a key twice": |text| after(text, "  carKind: donkeycar", "  carKind: truck")
-        => "error: error: line 9 column N: duplicate mapping key: carKind, set \
-           DuplicateKeyPolicy in Options if acceptable";
+        => "error: DIR/config/hostile.yaml: cannot be read: error: line 9 column N: duplicate \
+           mapping key: carKind, set DuplicateKeyPolicy in Options if acceptable";
     "a field nobody knows": |text| after(text, "spec:", "  skipChecks: true")
         => "error: DIR/config/hostile.yaml: not a usable pipeline file (docs/pipeline-file.md): \
-           error: line 8 column N: unknown field `skipChecks`, expected one of carKind, source, \
-           model, platforms, base, runtime, gates, prove, limits, registry, sign, policy, \
-           policyKeys, policyTrustedRoots, promote";
+           error: line 8 column N: unknown field `skipChecks`";
     "a field in another case": |text| with(text, "  carKind:", "  CarKind:")
         => "error: DIR/config/hostile.yaml: not a usable pipeline file (docs/pipeline-file.md): \
-           error: line 8 column N: unknown field `CarKind`, expected one of carKind, source, \
-           model, platforms, base, runtime, gates, prove, limits, registry, sign, policy, \
-           policyKeys, policyTrustedRoots, promote";
+           error: line 8 column N: unknown field `CarKind`";
     "another version": |text| with(text, "pitlane.dev/v1", "pitlane.dev/v2")
         => "error: DIR/config/hostile.yaml: not a usable pipeline file (docs/pipeline-file.md): \
-           error: line 3 column N: unknown variant `pitlane.dev/v2`, expected one of \
-           pitlane.dev/v1";
+           error: line 3 column N: unknown variant `pitlane.dev/v2`";
     "another kind": |text| with(text, "kind: Pipeline", "kind: ModelCard")
         => "error: DIR/config/hostile.yaml: not a usable pipeline file (docs/pipeline-file.md): \
-           error: line 4 column N: unknown variant `ModelCard`, expected one of Pipeline";
+           error: line 4 column N: unknown variant `ModelCard`";
     "a name with a slash": |text| with(text, "  name: donkeycar", "  name: ../donkeycar")
         => "error: DIR/config/hostile.yaml: not a usable pipeline file (docs/pipeline-file.md): \
            error: line 6 column N: `../donkeycar` is not a car kind (at most 63 lower-case \
@@ -124,7 +122,7 @@ const ROWS: &[(&str, Edit, &str)] = rows! {
            field `spec.sign`: it has both `key` and `command`; want one";
     "nobody who signs": |text| cut(text, "    key:", "    builder:").into_bytes()
         => "error: DIR/config/hostile.yaml: not a usable pipeline file (docs/pipeline-file.md): \
-           field `spec.sign`: it has neither `key` nor `command`; want one";
+           field `spec.sign`: it has neither `key` nor `command` nor `socket`; want one";
     "old tags without a key": |text| {
         let text = cut(text, "    key:", "    builder:");
         after(&text, "  sign:", "    sigTags: true\n    keyless: {}")
@@ -132,8 +130,7 @@ const ROWS: &[(&str, Edit, &str)] = rows! {
            field `spec.sign.sigTags`: they are signed with a key, and `keyless` has none";
     "an attestation nobody makes": |text| after(text, "  sign:", "    attest: [everything]")
         => "error: DIR/config/hostile.yaml: not a usable pipeline file (docs/pipeline-file.md): \
-           error: line 26 column N: unknown variant `everything`, expected one of provenance, \
-           laps, sbom, modelSignature, model, golden, gates";
+           error: line 26 column N: unknown variant `everything`";
     "a GitOps file that climbs": |text| {
         with(text, "file: car/kustomization.yaml", "file: ../kustomization.yaml")
     } => "error: DIR/config/hostile.yaml: not a usable pipeline file (docs/pipeline-file.md): \
@@ -162,17 +159,13 @@ const SERVICES: &[(&str, Edit, &str)] = rows! {
     "a listener nobody knows": |text| {
         with(text, "\"listen\":{", "\"listen\":{\"admin\":\"0.0.0.0:1\",")
     } => "error: DIR/config/hostile.yaml: not a service configuration: error: line 1 column N: \
-           unknown field `admin`, expected one of webhook, api, registry";
+           unknown field `admin`";
     "secrets in the file": |text| service(text, "\"webhookSecret\":\"s3cret\"")
         => "error: DIR/config/hostile.yaml: not a service configuration: error: line 1 column N: \
-           unknown field `webhookSecret`, expected one of apiVersion, kind, state, pipelines, \
-           listen, webhookSecretFiles, localModels, database, databaseFile, databaseRoot, \
-           github, notify, carTokens, concurrent";
+           unknown field `webhookSecret`";
     "no pipelines": |text| with(text, "\"pipelines\":", "\"pipeline\":")
         => "error: DIR/config/hostile.yaml: not a service configuration: error: line 1 column N: \
-           unknown field `pipeline`, expected one of apiVersion, kind, state, pipelines, listen, \
-           webhookSecretFiles, localModels, database, databaseFile, databaseRoot, github, \
-           notify, carTokens, concurrent";
+           unknown field `pipeline`";
     "runs below nothing": |text| service(text, "\"concurrent\":-1")
         => "error: DIR/config/hostile.yaml: not a service configuration: error: line 1 column N: \
            invalid u64";
@@ -195,7 +188,7 @@ fn pipeline_files() {
             let base = repository();
             let more = [(base.to_str().unwrap(), "HERE")];
             // Below the first line a reader of YAML shows the place.
-            let said = ran.stderr.lines().next().unwrap_or_default();
+            let said = first_line(&ran.stderr);
             // Columns depend on where this lane's folder is.
             Answer::new(code, unnumbered(&world.tame(said, &more), "column "))
         })

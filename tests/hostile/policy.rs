@@ -3,7 +3,7 @@
 
 use std::{fmt::Write as _, fs};
 
-use super::{Answer, Table, world::World};
+use super::{Answer, Table, first_line, world::World};
 use crate::common::{cut, repository, swap};
 
 type Edit = fn(&str) -> Vec<u8>;
@@ -38,12 +38,10 @@ const ROWS: &[(&str, Edit, &str)] = rows! {
            unexpected end of input at line 1, column 1";
     "a bomb of anchors": bomb
         => "error: DIR/config/hostile.yaml: not a usable policy (docs/policy.md): not a policy: \
-           error: line 1 column 1: unknown field `x0`, expected one of apiVersion, kind, \
-           metadata, spec, drive";
+           error: line 1 column 1: unknown field `x0`";
     "deep lists": |text| format!("{text}x: {}\n", "[".repeat(4000)).into_bytes()
         => "error: DIR/config/hostile.yaml: not a usable policy (docs/policy.md): not a policy: \
-           error: line 32 column 1: unknown field `x`, expected one of apiVersion, kind, \
-           metadata, spec, drive";
+           error: line 32 column 1: unknown field `x`";
     "a file of a megabyte": |text| format!("{text}#{}\n", "x".repeat(1 << 20)).into_bytes()
         => "error: DIR/config/hostile.yaml: the policy cannot be read: larger than 262144 bytes";
     "bytes that are no text": |text| [text.as_bytes(), b"# \xff\n"].concat()
@@ -59,16 +57,13 @@ const ROWS: &[(&str, Edit, &str)] = rows! {
            in Options if acceptable";
     "a field nobody knows": |text| with(text, "drive:\n", "drive:\n  allowAll: true\n")
         => "error: DIR/config/hostile.yaml: not a usable policy (docs/policy.md): not a policy: \
-           error: line 18 column 3: unknown field `allowAll`, expected one of sources, \
-           platforms, minimumCounter, requireExpiry, maxAgeDays, laps, provenance, model, \
-           golden, workflow, evidence";
+           error: line 18 column 3: unknown field `allowAll`";
     "another kind": |text| with(text, "kind: ClusterImagePolicy", "kind: Policy")
         => "error: DIR/config/hostile.yaml: not a usable policy (docs/policy.md): not a policy: \
-           error: line 5 column 7: unknown variant `Policy`, expected one of ClusterImagePolicy";
+           error: line 5 column 7: unknown variant `Policy`";
     "a version of tomorrow": |text| with(text, "sigstore.dev/v1beta1", "sigstore.dev/v9")
         => "error: DIR/config/hostile.yaml: not a usable policy (docs/policy.md): not a policy: \
-           error: line 4 column 13: unknown variant `policy.sigstore.dev/v9`, expected one of \
-           policy.sigstore.dev/v1beta1, policy.sigstore.dev/v1alpha1";
+           error: line 4 column 13: unknown variant `policy.sigstore.dev/v9`";
     "a pattern that is a variable": |text| {
         with(text, "glob: \"127.0.0.1:*/team/**\"", "glob: \"$(x)\"")
     } => "error: DIR/config/hostile.yaml: not a usable policy (docs/policy.md): field \
@@ -138,7 +133,7 @@ fn policies() {
             assert!(ran.code == Some(10) || ran.stdout.is_empty(), "{what}: {}", ran.stdout);
             let code = ran.code.map_or("killed".to_owned(), |code| code.to_string());
             // Below the first line a reader of YAML shows the place.
-            let said = ran.stderr.lines().next().unwrap_or_default();
+            let said = first_line(&ran.stderr);
             Answer::new(code, world.tame(said, &[]))
         })
     };

@@ -206,18 +206,24 @@ const ROWS: &[(&str, Make, &str, &str)] = rows! {
     } => "checkout-failed", "commit COMMIT was made at 9467077660800000 s, which is no time: \
            parameter 'Unix timestamp seconds' is not in the required range of \
            -377705023201..=253402207200";
-    "a pointer to large files": |m| {
-        let pointer = "version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 1\n";
+    "a pointer to a large file that nobody pushed": |m| {
+        let zeros = "0".repeat(64);
+        let spec = "version https://git-lfs.github.com/spec/v1";
+        let model = m.blob(format!("{spec}\noid sha256:{zeros}\nsize 1\n").as_bytes());
         let attributes = m.blob(b"*.onnx filter=lfs diff=lfs merge=lfs -text\n");
-        let entries = [
-            (FILE, m.blob(pointer.as_bytes()), MODEL),
-            (FILE, m.good(CARD), CARD),
-            (FILE, attributes, ".gitattributes"),
-        ];
-        m.tag(&m.commit(&entries.each_ref().map(|(mode, id, path)| (*mode, id.as_str(), *path))))
-    } => "model-lfs-pointer", "models/pilot.onnx: this is a Git LFS pointer, not the model: \
-           fetch the file with `git lfs pull`, or turn on LFS for this repository in the \
-           pipeline file";
+        let card = m.good(CARD);
+        let entries =
+            [(FILE, &model, MODEL), (FILE, &card, CARD), (FILE, &attributes, ".gitattributes")];
+        m.tag(&m.commit(&entries.map(|(mode, id, path)| (mode, id.as_str(), path))))
+    } => "lfs-object", "models/pilot.onnx: a Git LFS pointer to sha256:ZEROS (1 bytes): it is not \
+           at DIR/state/git/team/donkeycar.git/lfs/objects/00/00/ZEROS";
+    "a pointer to a file that is too large": |m| {
+        let zeros = "0".repeat(64);
+        let spec = "version https://git-lfs.github.com/spec/v1";
+        let model = m.blob(format!("{spec}\noid sha256:{zeros}\nsize 99999999\n").as_bytes());
+        m.tag(&m.model(FILE, &model))
+    } => "checkout-failed", "models/pilot.onnx: a Git LFS pointer to 99999999 bytes, at most \
+           4194304 are taken (`spec.model.contract.maxBytes`)";
 };
 
 #[test]
@@ -228,7 +234,7 @@ fn repositories() {
     for (what, make, code, says) in ROWS {
         let pushed = make(&maker);
         let mut got = world.run_fails(&mut table, what, &pushed);
-        got.says = got.says.replace(&pushed.object, "OBJECT");
+        got.says = got.says.replace(&pushed.object, "OBJECT").replace(&"0".repeat(64), "ZEROS");
         table.row(what, &got, code, says);
     }
     trapped(&maker, &mut table);

@@ -13,8 +13,16 @@ use serde_json::Value;
 use super::{Answer, Table};
 use crate::common::{http, lane::Lane, store, until};
 
-/// A file as `ls -l` tells it apart: size, time of change (ns), inode.
-type File = (u64, i64, u64);
+/// What tells a file from another: the digest of a small one, which may be written anew with the
+/// same content; size, time of change (ns) and inode of a large one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum File {
+    Small(String),
+    Large(u64, i64, u64),
+}
+
+/// Up to here a file is small (bytes).
+const SMALL: u64 = 64 * 1024;
 
 /// What is there.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -127,7 +135,11 @@ fn walk(path: &Path, root: &Path, files: &mut BTreeMap<String, File>) {
     }
     let changed = meta.mtime() * 1_000_000_000 + meta.mtime_nsec();
     let name = path.strip_prefix(root).unwrap().display().to_string();
-    files.insert(name, (meta.len(), changed, meta.ino()));
+    let file = match meta.is_file() && meta.len() <= SMALL {
+        true => File::Small(store::digest(&fs::read(path).unwrap())),
+        false => File::Large(meta.len(), changed, meta.ino()),
+    };
+    files.insert(name, file);
 }
 
 /// A service with one release, and the way into it that bad input takes.

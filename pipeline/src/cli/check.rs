@@ -40,7 +40,8 @@ pub(super) async fn run(args: Args) -> anyhow::Result<()> {
     for file in files {
         let text = std::fs::read_to_string(&file)
             .with_context(|| format!("{}: cannot be read", file.display()))?;
-        let value: serde_json::Value = yaml::read(&text, MAX_CONFIG)?;
+        let value: serde_json::Value = yaml::read(&text, MAX_CONFIG)
+            .with_context(|| format!("{}: cannot be read", file.display()))?;
         let pipelines = match value["kind"].as_str() {
             Some("Service") => service(&file)?,
             _ => vec![file],
