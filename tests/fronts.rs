@@ -50,6 +50,8 @@ fn a_front_takes_deliveries_and_opens_nothing_else() {
         (process, host("webhook"), host("api"))
     };
     let front = config("front", "front-donkeycar", json!({ "work": false }));
+    let checked = run(lane.pitlane().args(["config", "check"]).arg(&front)).ok();
+    assert_eq!(parse(checked)[0]["work"], false);
     let (mut process, webhook, api) = start("front", &front);
     lane.push_tag("v1.0.0");
     let of = |name: &str| lane.git(&lane.bare("donkeycar"), &["rev-parse", name]);
@@ -79,8 +81,10 @@ fn a_front_takes_deliveries_and_opens_nothing_else() {
 
     // The same file does not start a worker: what it names is missed.
     let would = config("would-be", "front-donkeycar", json!({}));
-    let said = run(lane.pitlane().args(["serve", "--config"]).arg(would)).fails();
-    assert!(said.contains("not-here"), "{said}");
+    for command in [["serve", "--config"].as_slice(), &["config", "check"]] {
+        let said = run(lane.pitlane().args(command).arg(&would)).fails();
+        assert!(said.contains("not-here"), "{said}");
+    }
 
     let listen =
         json!({ "webhook": "127.0.0.1:0", "api": "127.0.0.1:0", "registry": lane.registry });

@@ -127,7 +127,8 @@ fn as_nobody(socket: &Path) -> String {
                   s.connect(sys.argv[1])\n\
                   s.sendall(b'{\"ask\":\"publicKey\"}\\n')\n\
                   print(s.recv(65536).decode())\n";
-    let mut command = nobody("python3");
+    // Not that of a home, which others cannot enter.
+    let mut command = nobody("/usr/bin/python3");
     let ran = run(command.args(["-c", client]).arg(socket));
     ran.stdout + &ran.stderr
 }
@@ -355,11 +356,11 @@ fn the_unit_of_the_page_is_closed() {
     write(unit);
     let said = run(Command::new(&analyze).arg("verify").arg(&file));
     assert!(said.code == Some(0) && said.stderr.trim().is_empty(), "{said:?}");
-    // At most 1.0 of 10, as systemd counts exposure; without one of its walls it is more.
+    // At most 0.9 of 10, as systemd counts exposure; without one of its walls it is more.
     let judge = |text: &str| {
         write(text);
         let mut command = Command::new(&analyze);
-        run(command.args(["security", "--offline=true", "--threshold=10"]).arg(&file))
+        run(command.args(["security", "--offline=true", "--threshold=9"]).arg(&file))
     };
     judge(unit).ok();
     for wall in ["CapabilityBoundingSet=\n", "PrivateNetwork=yes\n", "ProtectSystem=strict\n"] {

@@ -42,11 +42,19 @@ pub(super) async fn run(args: Args) -> anyhow::Result<()> {
             .with_context(|| format!("{}: cannot be read", file.display()))?;
         let value: serde_json::Value = yaml::read(&text, MAX_CONFIG)
             .with_context(|| format!("{}: cannot be read", file.display()))?;
-        let pipelines = match value["kind"].as_str() {
+        let (pipelines, works) = match value["kind"].as_str() {
             Some("Service") => service(&file)?,
-            _ => vec![file],
+            _ => (vec![file], true),
         };
         for pipeline in pipelines {
+            if !works {
+                // What it would not open is not opened here, either.
+                let name = Pipeline::load(&pipeline)?.name;
+                found.push(serde_json::json!({
+                    "file": pipeline, "pipeline": name, "ok": true, "work": false,
+                }));
+                continue;
+            }
             let ready = Ready::open(Pipeline::load(&pipeline)?).await?;
             crate::steps::look(&ready.pipeline).await?;
             found.push(serde_json::json!({
@@ -61,14 +69,18 @@ pub(super) async fn run(args: Args) -> anyhow::Result<()> {
     super::print_json(&found)
 }
 
-/// Opens what a service's configuration names beside its pipelines; gives those.
-fn service(file: &Path) -> anyhow::Result<Vec<PathBuf>> {
+/// Opens what a service's configuration names beside its pipelines; gives those, and whether it
+/// executes runs.
+fn service(file: &Path) -> anyhow::Result<(Vec<PathBuf>, bool)> {
     let service = ServiceFile::load(Some(file))?;
-    if let Some(notify) = &service.notify {
-        Notifier::open(notify)?;
-    }
     if let Some(tokens) = &service.car_tokens {
         CarTokens::read(tokens)?;
+    }
+    if !service.work {
+        return Ok((service.pipelines, false));
+    }
+    if let Some(notify) = &service.notify {
+        Notifier::open(notify)?;
     }
     if let Some(github) = &service.github {
         let sources = service.pipelines.iter().map(|path| Ok(Pipeline::load(path)?.spec.source));
@@ -76,7 +88,7 @@ fn service(file: &Path) -> anyhow::Result<Vec<PathBuf>> {
         Link::open(github, sources.iter())?;
     }
     service.place()?;
-    Ok(service.pipelines)
+    Ok((service.pipelines, true))
 }
 
 /// What signs; a program is called once, to see that it does.

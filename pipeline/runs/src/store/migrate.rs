@@ -145,7 +145,10 @@ INSERT INTO alerts VALUES (3,'tag-moved','o/c','v1','d','m',1,2,5);
         let names: Vec<String> =
             names.query_map([], |row| row.get(0)).unwrap().map(Result::unwrap).collect();
         let table = |name: &String| {
-            let mut select = connection.prepare(&format!("SELECT * FROM {name}")).unwrap();
+            // This one has no key of its own, and no order.
+            let order = if name == "sqlite_sequence" { " ORDER BY name" } else { "" };
+            let sql = format!("SELECT * FROM {name}{order}");
+            let mut select = connection.prepare(&sql).unwrap();
             let columns: Vec<String> = select.column_names().map(str::to_owned).collect();
             let rows = select.query_map([], |row| {
                 let cell = |(i, c): (usize, &String)| {

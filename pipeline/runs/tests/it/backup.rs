@@ -41,7 +41,7 @@ async fn a_copy_of_a_store_that_is_written_is_one_moment_of_it() {
                 let mut count = 0;
                 while !enough.load(Ordering::Relaxed) {
                     count += 1;
-                    queue(&store, &car, &format!("v{count}")).await;
+                    queue(&store, &car, &format!("v{n}.{count}")).await;
                 }
             })
         })
