@@ -22,11 +22,14 @@ help: ## List the targets
 demo: setup base runtime ## Take a git tag through the whole lane until a container drives a lap
 	$(SUDO) python3 scripts/demo.py --bin $(BIN) $(if $(filter 1,$(KEEP)),--keep,)
 
+# With the tests at once: their dependencies ask for more of some crates, and what was built without
+# them would be built again.
+test burst: ALSO := --tests
 test: setup setup-tests base runtime ## Run every test, real peers included
 	scripts/test.sh
 
 burst: setup base runtime $(if $(filter-out 1,$(REPLICAS)),setup-tests) ## 200 tags in bursts, 20 kills: each released once (docs/burst.md)
-	BURST_TAGS=$(TAGS) BURST_KILLS=$(KILLS) REPLICAS=$(REPLICAS) SEED=$(SEED) cargo test --release -p pitlane-tests \
+	BURST_TAGS=$(TAGS) BURST_KILLS=$(KILLS) REPLICAS=$(REPLICAS) SEED=$(SEED) cargo test --release --workspace \
 	  --test lane -- --ignored --exact --nocapture burst::as_large_as_asked
 
 fuzz: build ## Throw mutated bytes at every parser, TIME seconds each (docs/fuzzing.md)
@@ -51,7 +54,7 @@ setup-tests: ## Install the peers that tests compare with
 	scripts/setup.sh tests
 
 build: ## Build all programs
-	cargo build --release --workspace --bins
+	cargo build --release --workspace --bins $(ALSO)
 
 base: build ## Make the base layout of car images
 	python3 scripts/base.py

@@ -9,9 +9,9 @@ PITLANE_SHARED=${PITLANE_SHARED:-$(dirname "$(pwd)")/shared}
 export PITLANE_SHARED ORT_DISABLE_TELEMETRY=1
 
 if cargo nextest --version >/dev/null 2>&1; then
-    # The programs first: tests start them.
-    cargo build --release --workspace --bins --locked
+    # The programs first: tests start them. With the tests, so that nothing is built twice.
+    cargo build --release --workspace --bins --tests --locked
     exec cargo nextest run --release --workspace --locked --no-fail-fast "$@"
 fi
-cargo build --release --workspace --bins --locked
+cargo build --release --workspace --bins --tests --locked
 exec cargo test --release --workspace --locked --no-fail-fast
