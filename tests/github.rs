@@ -53,8 +53,12 @@ impl OnGithub {
         let files: [(&str, &[u8]); 2] =
             [("car/kustomization.yaml", &wanted), ("car/car.yaml", &set)];
         lab.commit(GITOPS, &files, "Start").unwrap();
-        lane.start();
-        Self { lane, lab, _folder: folder }
+        let mut on = Self { lane, lab, _folder: folder };
+        // A tag that is older than the service.
+        let old = on.commit("before");
+        on.lab.push_tags(SOURCE, &[("v0", Some(&old))]).unwrap();
+        on.lane.start();
+        on
     }
 
     /// Commits the model once more; the commit.
@@ -79,8 +83,6 @@ impl OnGithub {
 #[test]
 fn tags_that_nobody_delivered_are_released_once_and_reported() {
     let on = OnGithub::start(str::to_owned);
-    let old = on.commit("before");
-    on.lab.push_tags(SOURCE, &[("v0", Some(&old))]).unwrap();
     on.looked();
     // GitHub tells nothing of more than three tags that are pushed at once.
     let commits: Vec<String> = (1..=4).map(|n| on.commit(&format!("release {n}"))).collect();
