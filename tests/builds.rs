@@ -104,6 +104,8 @@ fn a_dockerfile_of_two_platforms_drives_and_is_released() {
     let mut again = lane.pitlane();
     again.args(["reproduce", &image, "--key"]).arg(lane.path("state/keys/release.pub"));
     again.arg("--base").arg(crate::common::made("target/base/layout"));
+    let own = crate::common::bin("pitlane-car");
+    again.arg("--runtime").arg(format!("linux/amd64={}", own.display()));
     let said = run(&mut again).fails();
     assert!(said.contains("built from a Dockerfile"), "{said}");
 }

@@ -214,9 +214,12 @@ mod tests {
     #[test]
     fn what_does_not_fit_or_is_missing_is_refused() {
         type Edit = fn(&mut Value);
-        let table: [(&str, Edit); 16] = [
+        let table: [(&str, Edit); 17] = [
             ("another image", |s| s["subject"] = json!([])),
             ("build type", |s| s["predicate"]["buildDefinition"]["buildType"] = "other".into()),
+            ("built from a Dockerfile", |s| {
+                s["predicate"]["buildDefinition"]["buildType"] = DOCKERFILE_BUILD_TYPE.into();
+            }),
             ("refs/tags/v2", |s| {
                 s["predicate"]["buildDefinition"]["externalParameters"]["source"]["ref"] =
                     "refs/tags/v2".into();
