@@ -189,12 +189,12 @@ impl Storm {
     /// Tells of every tag once more, in a delivery of its own.
     pub(super) fn tell_all(&self, services: &Services) {
         for tag in self.pushed.iter().rev() {
-            let answer = self.tell(services, tag, "again");
+            let answer = Self::tell(services, tag, "again");
             assert_eq!((answer.status, &answer.json()["repeat"]), (202, &Value::Bool(true)));
         }
     }
 
-    fn tell(&self, services: &Services, tag: &Tag, why: &str) -> crate::common::http::Answer {
+    fn tell(services: &Services, tag: &Tag, why: &str) -> crate::common::http::Answer {
         let Tag { name, object, commit } = tag;
         let body = json!({
             "ref": format!("refs/tags/{name}"), "before": "0".repeat(40), "after": object,

@@ -113,7 +113,7 @@ impl Verdict {
         }
     }
 
-    fn same<T: PartialEq + std::fmt::Debug>(&mut self, what: &str, found: T, want: T) {
+    fn same<T: PartialEq + std::fmt::Debug>(&mut self, what: &str, found: &T, want: &T) {
         if found != want {
             self.differences.push(format!("{what}: {found:?} instead of {want:?}"));
         }
@@ -121,7 +121,7 @@ impl Verdict {
 
     fn run(&mut self, run: &SeenRun, seen: &Seen) {
         let SeenRun { tag, counter, .. } = run;
-        self.same(&format!("{tag}: state"), run.state.as_str(), "done");
+        self.same(&format!("{tag}: state"), &run.state.as_str(), &"done");
         self.times(&format!("{tag}: release statements"), run.statements.len());
         for said in &run.statements {
             self.same(&format!("{tag}: statement"), said, &(tag.clone(), *counter));
@@ -137,7 +137,7 @@ impl Verdict {
         for what in run.documents.keys().filter(|what| !DOCUMENTS.contains(&what.as_str())) {
             self.differences.push(format!("{tag}: {what} is not expected"));
         }
-        self.same(&format!("{tag}: platforms"), run.platforms.len(), 2);
+        self.same(&format!("{tag}: platforms"), &run.platforms.len(), &2);
         let notes = seen.notes.iter().filter(|of| *of == tag).count();
         self.times(&format!("{tag}: releases on GitHub"), notes);
         self.same(&format!("{tag}: admitted"), &run.admitted, &Ok(*counter));
@@ -160,9 +160,9 @@ impl Verdict {
         self.same("counters", &counters, &all);
         let promoted: Vec<u64> = seen.promotions.iter().map(|one| one.counter).collect();
         self.same("promotions in order", &promoted, &all);
-        self.same("GitOps commits", seen.commits, pushed);
+        self.same("GitOps commits", &seen.commits, &pushed);
         let last = seen.runs.iter().max_by_key(|run| run.counter).map(|run| run.index.as_str());
-        self.same("GitOps file", Some(seen.wanted.as_str()), last);
+        self.same("GitOps file", &Some(seen.wanted.as_str()), &last);
     }
 
     /// The registry has the tags of these releases, and no others.
@@ -182,7 +182,7 @@ impl Verdict {
         numbers.sort_unstable();
         let mut runs: Vec<u64> = seen.runs.iter().map(|run| run.counter).collect();
         runs.sort_unstable();
-        self.same("counters in the registry", numbers, runs);
+        self.same("counters in the registry", &numbers, &runs);
         let others: BTreeSet<String> = others.into_iter().cloned().collect();
         for tag in others.symmetric_difference(&want) {
             let there = if want.contains(tag) { "is missing" } else { "should not be there" };

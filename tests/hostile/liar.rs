@@ -10,7 +10,7 @@ use std::{
 };
 
 /// Longest wait for a byte.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 /// What an endless answer brings at most (bytes).
 const FLOOD: usize = 64 << 20;
 

@@ -23,6 +23,7 @@ outputs:
 ";
 
 type Bytes = fn() -> Vec<u8>;
+type Limit = fn(&mut Contract);
 
 fn spoilt(spoil: impl FnOnce(&mut Net)) -> Vec<u8> {
     let mut net = Net::good();
@@ -222,7 +223,7 @@ const ROWS: &[(&str, Bytes, &str, &str)] = rows! {
 };
 
 /// Those that a smaller contract refuses; the checkout of the service bounds a file before.
-const CONTRACTS: &[(&str, fn(&mut Contract), &str, &str)] = rows! {
+const CONTRACTS: &[(&str, Limit, &str, &str)] = rows! {
     "a file over the contract": |c| c.max_bytes = 100
         => "model-too-large", "879 bytes, the contract allows 100: use a smaller network, or \
            raise `maxBytes`";

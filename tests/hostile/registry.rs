@@ -11,6 +11,7 @@ use super::{
 };
 use crate::common::{Process, bin, http, port, swap, write_secret};
 
+type Told = fn() -> Lie;
 type Make = fn(&Names<'_>) -> (&'static str, String, Lie);
 
 /// What rows speak of.
@@ -208,7 +209,7 @@ fn a_registry_that_says_nothing() {
 }
 
 /// What it is, the lie, the words.
-const WRITTEN: &[(&str, &str, &str, fn() -> Lie, &str)] = rows! {
+const WRITTEN: &[(&str, &str, &str, Told, &str)] = rows! {
     "no place for blobs": "POST", "/blobs/uploads/", || Lie::Status(405, String::new())
         => "error: LIAR refuses blob DIGEST (405); check the credentials and the registry's rules";
     "an upload elsewhere": "POST", "/blobs/uploads/", || {

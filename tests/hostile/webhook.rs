@@ -126,8 +126,8 @@ fn told(answer: &http::Answer) -> Answer {
     }
 }
 
-fn signature(name: &'static str, value: &str) -> Option<Vec<(&'static str, String)>> {
-    Some(vec![(name, value.to_owned())])
+fn signature(name: &'static str, value: &str) -> Vec<(&'static str, String)> {
+    vec![(name, value.to_owned())]
 }
 
 /// What it is, what is changed in the good delivery, the status with the code, the words.
@@ -144,13 +144,13 @@ const ROWS: &[(&str, Edit, &str, &str)] = rows! {
     "no signature": |a| a.signatures = Some(vec![])
         => "401 signature", "X-Hub-Signature-256 is missing";
     "an old signature alone": |a| {
-        a.signatures = signature("X-Hub-Signature", &format!("sha1={}", "0".repeat(40)));
+        a.signatures = Some(signature("X-Hub-Signature", &format!("sha1={}", "0".repeat(40))));
     } => "401 signature", "X-Hub-Signature-256 is missing";
     "a signature in another scheme": |a| {
-        a.signatures = signature("X-Hub-Signature-256", &format!("sha512={}", "0".repeat(128)));
+        a.signatures = Some(signature("X-Hub-Signature-256", &format!("sha512={}", "0".repeat(128))));
     } => "401 signature", "X-Hub-Signature-256 is not sha256= and 64 hexadecimal digits";
     "a signature one digit short": |a| {
-        a.signatures = signature("X-Hub-Signature-256", &format!("sha256={}", "0".repeat(63)));
+        a.signatures = Some(signature("X-Hub-Signature-256", &format!("sha256={}", "0".repeat(63))));
     } => "401 signature", "X-Hub-Signature-256 is not sha256= and 64 hexadecimal digits";
     "the right signature twice": |a| {
         a.signatures = Some(vec![
@@ -159,10 +159,10 @@ const ROWS: &[(&str, Edit, &str, &str)] = rows! {
         ]);
     } => "401 signature", "X-Hub-Signature-256 is not sha256= and 64 hexadecimal digits";
     "two signatures in one line": |a| {
-        a.signatures = signature("X-Hub-Signature-256", "RIGHT, RIGHT");
+        a.signatures = Some(signature("X-Hub-Signature-256", "RIGHT, RIGHT"));
     } => "401 signature", "X-Hub-Signature-256 is not sha256= and 64 hexadecimal digits";
     "the right signature and a word": |a| {
-        a.signatures = signature("X-Hub-Signature-256", "RIGHT;x");
+        a.signatures = Some(signature("X-Hub-Signature-256", "RIGHT;x"));
     } => "401 signature", "X-Hub-Signature-256 is not sha256= and 64 hexadecimal digits";
     // Requests.
     "a patch of JSON": |a| a.set("Content-Type", "application/json-patch+json")

@@ -157,8 +157,8 @@ impl World {
         let lane = Lane::quick();
         let image = lane.release("v1.0.0");
         // The registry writes its list of tags some time after them.
-        let list = lane.path("state/registry/index.json");
-        let listed = || fs::read_to_string(&list).is_ok_and(|text| text.contains("v1.0.0"));
+        let index = lane.path("state/registry/index.json");
+        let listed = || fs::read_to_string(&index).is_ok_and(|text| text.contains("v1.0.0"));
         until(30, "the registry's list is written", || listed().then_some(()));
         // Tags are told of by hand from here on.
         fs::remove_file(lane.bare("donkeycar").join("hooks/post-receive")).unwrap();
