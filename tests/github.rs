@@ -145,6 +145,7 @@ fn tags_that_nobody_delivered_are_released_once_and_reported() {
     for tag in &names {
         assert_eq!(on.lane.runs(tag).unwrap().len(), 1, "{tag}");
     }
+    until(30, "its deployment", || (on.lab.deployments(SOURCE).len() >= 5).then_some(()));
     assert_eq!(on.lab.deployments(SOURCE).len(), 5);
     let of_old = on.lab.checks(SOURCE);
     assert_eq!(of_old.iter().filter(|check| check["head_sha"] == *commits[0]).count(), 10);
