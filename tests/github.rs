@@ -39,7 +39,7 @@ impl OnGithub {
             let url = format!("    url: {}", lab.clone_url(SOURCE));
             edit(&swap(&quick(text), from, &url))
         };
-        let mut lane = Lane::new(pipeline, lapless);
+        let lane = Lane::new(pipeline, lapless);
         write_secret(&lane.path("config/app.pem"), &app.pem);
         let file = lane.path("config/service.yaml");
         let mut service: Value = serde_json::from_str(&fs::read_to_string(&file).unwrap()).unwrap();

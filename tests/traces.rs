@@ -73,8 +73,10 @@ fn a_run_is_one_trace_and_its_steps_are_in_it() {
         all.iter().filter(|span| span["parent"] == run["span"]).cloned().collect()
     };
     let names: Vec<Value> = steps(&good).iter().map(|span| span["name"].clone()).collect();
-    let journal =
-        ["checkout", "model", "assemble", "prove", "push", "attest", "sign", "check", "promote"];
+    let journal = [
+        "checkout", "model", "gates", "assemble", "prove", "push", "attest", "sign", "check",
+        "promote",
+    ];
     let mut want = journal.map(Value::from).to_vec();
     let mut have = names.clone();
     want.sort_by_key(Value::to_string);

@@ -85,7 +85,7 @@ fn parse(listed: &[u8]) -> anyhow::Result<Vec<Entry>> {
         let id = id.to_owned();
         entries.push(match mode {
             "100644" | "100755" => Entry::File { id, size, path, executable: mode == "100755" },
-            "120000" if size as usize <= MAX_PATH => Entry::Link { id, size, path },
+            "120000" if size <= MAX_PATH as u64 => Entry::Link { id, size, path },
             "160000" => Entry::Submodule,
             _ => bail!("{}: mode {mode} is neither a file nor a link", path.display()),
         });

@@ -97,7 +97,7 @@ enum Command {
         run: String,
         /// The environment, as the pipeline file names it.
         #[arg(long)]
-        environment: String,
+        environment: CarKind,
         /// Who says so.
         #[arg(long, env = "USER")]
         by: String,

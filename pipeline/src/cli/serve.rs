@@ -82,40 +82,7 @@ pub(super) async fn run(args: Args) -> anyhow::Result<()> {
         servers.spawn(listen::serve(listener, router, stopping.clone()));
     }
 
-    let mut pipelines = BTreeMap::new();
-    let mut routes = Vec::new();
-    let mut named = BTreeSet::new();
-    for path in &file.pipelines {
-        let mut pipeline = Pipeline::load(path)?;
-        let registry = &mut pipeline.spec.registry;
-        let own = registry_at.is_some_and(|at| at.to_string() == registry.repository.registry());
-        if own && registry.password_file.is_none() {
-            registry.password_file = Some(push_token.clone());
-        }
-        let source = &pipeline.spec.source;
-        routes.push(Route {
-            repository: source.repository.to_string(),
-            pipeline: pipeline.name.clone(),
-            car_kind: pipeline.spec.car_kind.to_string(),
-            tag_pattern: source.tags.clone(),
-            allow_moved_tags: source.allow_moved_tags,
-            supersede: source.supersede,
-        });
-        let name = pipeline.name.clone();
-        if !file.work {
-            if !named.insert(name.clone()) {
-                bail!("two pipeline files have the name `{name}`");
-            }
-            continue;
-        }
-        let ready = Ready::open(pipeline).await.with_context(|| path.display().to_string())?;
-        if pipelines.insert(name.clone(), Arc::new(ready)).is_some() {
-            bail!("two pipeline files have the name `{name}`");
-        }
-    }
-    if routes.is_empty() {
-        bail!("no pipeline to run: name one under `pipelines:`, or put one into pipelines/");
-    }
+    let (pipelines, routes) = open(&file, registry_at, &push_token).await?;
 
     let local = if file.local_models { LocalModels::of(&routes) } else { LocalModels::default() };
     let store = store(&file).await?;
@@ -124,16 +91,7 @@ pub(super) async fn run(args: Args) -> anyhow::Result<()> {
     let github = file.github.as_ref().filter(|_| file.work);
     let link = github.map(|github| Link::open(github, sources)).transpose()?;
     let link = link.map(Arc::new);
-    for ready in pipelines.values() {
-        let source = &ready.pipeline.spec.source;
-        if source.signed_tags && !link.as_ref().is_some_and(|link| link.has(&source.repository)) {
-            bail!(
-                "pipeline {}: `source.signedTags` needs `github:` in the service's configuration, \
-                 and a source on it",
-                ready.pipeline.name
-            );
-        }
-    }
+    signatures_are_known(&pipelines, link.as_deref())?;
     // A front knows no keys and tells nobody.
     let told = match file.work {
         true => tell(&file, &store, &routes, &pipelines, link.as_ref(), &stopping)?,
@@ -190,12 +148,74 @@ pub(super) async fn run(args: Args) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// The pipelines of a configuration, by name.
+type Pipelines = BTreeMap<String, Arc<Ready>>;
+
+/// Opens the pipelines, and says which tags they are for. A front opens none. Those that push to
+/// the embedded registry get its token.
+async fn open(
+    file: &ServiceFile,
+    registry_at: Option<SocketAddr>,
+    push_token: &Path,
+) -> anyhow::Result<(Pipelines, Vec<Route>)> {
+    let mut pipelines = BTreeMap::new();
+    let mut routes = Vec::new();
+    let mut named = BTreeSet::new();
+    for path in &file.pipelines {
+        let mut pipeline = Pipeline::load(path)?;
+        let registry = &mut pipeline.spec.registry;
+        let own = registry_at.is_some_and(|at| at.to_string() == registry.repository.registry());
+        if own && registry.password_file.is_none() {
+            registry.password_file = Some(push_token.to_owned());
+        }
+        let source = &pipeline.spec.source;
+        routes.push(Route {
+            repository: source.repository.to_string(),
+            pipeline: pipeline.name.clone(),
+            car_kind: pipeline.spec.car_kind.to_string(),
+            tag_pattern: source.tags.clone(),
+            allow_moved_tags: source.allow_moved_tags,
+            supersede: source.supersede,
+        });
+        let name = pipeline.name.clone();
+        if !file.work {
+            if !named.insert(name.clone()) {
+                bail!("two pipeline files have the name `{name}`");
+            }
+            continue;
+        }
+        let ready = Ready::open(pipeline).await.with_context(|| path.display().to_string())?;
+        if pipelines.insert(name.clone(), Arc::new(ready)).is_some() {
+            bail!("two pipeline files have the name `{name}`");
+        }
+    }
+    if routes.is_empty() {
+        bail!("no pipeline to run: name one under `pipelines:`, or put one into pipelines/");
+    }
+    Ok((pipelines, routes))
+}
+
+/// Refuses a pipeline that asks for signed tags where nobody could say which are.
+fn signatures_are_known(pipelines: &Pipelines, link: Option<&Link>) -> anyhow::Result<()> {
+    for ready in pipelines.values() {
+        let source = &ready.pipeline.spec.source;
+        if source.signed_tags && !link.is_some_and(|link| link.has(&source.repository)) {
+            bail!(
+                "pipeline {}: `source.signedTags` needs `github:` in the service's configuration, \
+                 and a source on it",
+                ready.pipeline.name
+            );
+        }
+    }
+    Ok(())
+}
+
 /// Starts those who look at GitHub, and who tell others of what changes in the store.
 fn tell(
     file: &ServiceFile,
     store: &Store,
     routes: &Routes,
-    pipelines: &BTreeMap<String, Arc<Ready>>,
+    pipelines: &Pipelines,
     link: Option<&Arc<Link>>,
     stopping: &watch::Receiver<bool>,
 ) -> anyhow::Result<JoinSet<()>> {
@@ -221,10 +241,7 @@ fn tell(
 }
 
 /// Raises the counters of all pipelines, now and from time to time.
-async fn keep_raising(
-    store: &Store,
-    pipelines: &BTreeMap<String, Arc<Ready>>,
-) -> tokio::task::JoinHandle<()> {
+async fn keep_raising(store: &Store, pipelines: &Pipelines) -> tokio::task::JoinHandle<()> {
     for ready in pipelines.values() {
         raise_counter(store, ready).await;
     }

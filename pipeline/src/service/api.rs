@@ -123,8 +123,9 @@ pub struct CarList {
 #[serde(deny_unknown_fields)]
 pub struct ApproveRequest {
     /// The environment that the release may go to.
-    pub environment: String,
-    /// Who says so, for people.
+    pub environment: CarKind,
+    /// Who says so, for people: at most 200 characters, none of them for control.
+    #[schemars(regex(pattern = r"^[^\x00-\x20\x7f-\x9f][^\x00-\x1f\x7f-\x9f]{0,199}$"))]
     pub by: String,
 }
 
@@ -448,9 +449,8 @@ async fn approve(
     let Json(ApproveRequest { environment, by }) =
         request.map_err(|error| Refused::new(error.status(), "body", error.body_text(), hint))?;
     let bad = |code, why: String| Refused::new(StatusCode::BAD_REQUEST, code, why, hint);
-    let environment = environment.parse::<CarKind>();
-    let environment = environment.map_err(|error| bad("environment", error.to_string()))?;
-    if by.trim().is_empty() || by.chars().count() > 200 || by.chars().any(char::is_control) {
+    let plain = by.chars().next().is_some_and(|first| first > ' ');
+    if !plain || by.chars().count() > 200 || by.chars().any(char::is_control) {
         return Err(bad("by", "`by` must say who approves it, in at most 200 characters".into()));
     }
     let run = api.store.run(&id).await?;

@@ -3,6 +3,7 @@
 
 use std::{fmt::Write as _, time::Duration};
 
+use pitlane_release::CarKind;
 use reqwest::{Method, Response, header};
 use serde::{Serialize, de::DeserializeOwned};
 
@@ -133,10 +134,10 @@ impl Client {
     pub async fn approve(
         &self,
         id: &str,
-        environment: &str,
+        environment: &CarKind,
         by: &str,
     ) -> Result<Approved, ClientError> {
-        let body = ApproveRequest { environment: environment.to_owned(), by: by.to_owned() };
+        let body = ApproveRequest { environment: environment.clone(), by: by.to_owned() };
         self.ask(Method::POST, &format!("/runs/{}/approve", segment(id)), Some(&body)).await
     }
 

@@ -160,13 +160,13 @@ impl Watch {
         let name = repository.as_str();
         let known = match &mut seen.known {
             Some(known) => known,
-            empty => match self.store.tags(name).await.map_err(ours)? {
-                Some(tags) => empty.insert(tags.into_iter().filter_map(known).collect()),
-                None => {
+            empty => {
+                let Some(tags) = self.store.tags(name).await.map_err(ours)? else {
                     self.first(repository, &mut seen.list).await?;
                     return Ok(0);
-                }
-            },
+                };
+                empty.insert(tags.into_iter().filter_map(known).collect())
+            }
         };
         let wanted = |tag: &ReleaseTag| self.routes.find(name, tag.as_str()).is_some();
         let decision =
@@ -224,9 +224,10 @@ impl Watch {
     fn delivery(&self, repository: &str, change: &Change) -> Delivery {
         let tag = change.tag();
         let (held, decision) = match change {
-            Change::New { now, .. } => (now.held(), self.decide(repository, tag, now, false)),
+            Change::New { now, .. } | Change::Recreated { now, .. } => {
+                (now.held(), self.decide(repository, tag, now, false))
+            }
             Change::Moved { now, .. } => (now.held(), self.decide(repository, tag, now, true)),
-            Change::Recreated { now, .. } => (now.held(), self.decide(repository, tag, now, false)),
             Change::Deleted { was, .. } => (
                 was.held(),
                 Decision::Deleted { repository: repository.to_owned(), tag: tag.to_string() },

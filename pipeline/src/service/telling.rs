@@ -89,6 +89,7 @@ impl Follower for Telling {
 /// The store's outbox, as couriers see it.
 struct StoreOutbox(Store);
 
+#[expect(clippy::needless_pass_by_value, reason = "for map_err")]
 fn failed(error: StoreError) -> OutboxError {
     OutboxError(error.to_string())
 }

@@ -56,6 +56,7 @@ targets! {
     base_parts: "base-parts",
     private_key: "private-key",
     sig_tag: "sig-tag",
+    signer_request: "signer-request",
     signing_config: "signing-config",
     sigstore_services: "sigstore-services",
     webhook_event: "webhook-event",

@@ -55,7 +55,7 @@ pub struct Word {
 
 /// What is to be told as things stand: a no about the newest wish comes before what drives.
 pub fn word(diary: &Diary) -> Option<Word> {
-    let no = diary.decisions.back().and_then(|last| no(last));
+    let no = diary.decisions.back().and_then(no);
     if no.is_some() {
         return no;
     }

@@ -10,4 +10,5 @@ mod place;
 mod server;
 #[cfg(test)]
 mod store;
+#[cfg(test)]
 mod telling;

@@ -235,7 +235,7 @@ async fn cancelled_and_superseded_runs(place: Place) {
     // Asked for again, it goes on.
     store.retry(&first).await.unwrap();
     let claim = store.claim("test").await.unwrap().unwrap();
-    for step in Step::ALL.into_iter().take(7) {
+    for step in Step::ALL.into_iter().take_while(|step| *step < Step::Check) {
         let next = Step::ALL.into_iter().find(|next| *next > step);
         store.advance(&claim.lease, step, &json!(null), next).await.unwrap();
     }

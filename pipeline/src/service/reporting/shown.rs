@@ -1,5 +1,7 @@
 //! How a run looks in GitHub: from records to reports. Pure.
 
+use std::fmt::Write as _;
+
 use jiff::Timestamp;
 use pitlane_github::{
     Annotation, Conclusion, Deployment, DeploymentState, Level, ReleaseNotes, RunState as Said,
@@ -58,16 +60,12 @@ pub(super) fn step(record: &StepRecord) -> Shown {
         (StepOutcome::Done, _) => {
             let skipped = matches!(record.step, Step::Prove | Step::Gates | Step::Promote)
                 && record.output.as_ref().is_none_or(Value::is_null);
-            match skipped {
-                true => (
-                    StepState::Done(Conclusion::Skipped),
-                    "the pipeline asks for none".to_owned(),
-                    String::new(),
-                ),
-                false => {
-                    let conclusion = StepState::Done(Conclusion::Success);
-                    (conclusion, format!("done in {took}"), summary(record))
-                }
+            if skipped {
+                let title = "the pipeline asks for none".to_owned();
+                (StepState::Done(Conclusion::Skipped), title, String::new())
+            } else {
+                let conclusion = StepState::Done(Conclusion::Success);
+                (conclusion, format!("done in {took}"), summary(record))
             }
         }
         (StepOutcome::Interrupted, _) => (
@@ -137,14 +135,15 @@ fn summary(record: &StepRecord) -> String {
         for run in output["runs"].as_array().into_iter().flatten() {
             let (track, seed) = (&run["run"]["track"], &run["run"]["seed"]);
             let laps = run["report"]["laps"].as_array().map_or(0, Vec::len);
-            text.push_str(&format!("- {laps} laps on {track}, seed {seed}\n").replace('"', "`"));
+            let line = format!("- {laps} laps on {track}, seed {seed}\n");
+            text.push_str(&line.replace('"', "`"));
         }
     }
     if record.step == Step::Gates {
         for gate in output["gates"].as_array().into_iter().flatten() {
             let (name, said) = (gate["gate"].as_str(), gate["summary"].as_str());
             let (name, said) = (name.unwrap_or_default(), said.unwrap_or_default());
-            text.push_str(&format!("- {}: {}\n", plain(name), plain(said)));
+            let _ = writeln!(text, "- {}: {}", plain(name), plain(said));
         }
     }
     text
@@ -236,7 +235,7 @@ fn verify(ready: &Ready) -> Option<Verify> {
     });
     let exact = |matcher: &Matcher| match matcher {
         Matcher::Exact(text) => Some(text.clone()),
-        _ => None,
+        Matcher::Pattern(_) => None,
     };
     rules.flat_map(|rule| &rule.any_of).find_map(|identity| {
         let (identity, issuer) = (exact(&identity.san)?, exact(&identity.issuer)?);

@@ -197,10 +197,10 @@ mod tests {
         }
     }
 
-    fn failed(retryable: bool, refused: bool) -> Option<StepError> {
+    fn failed(retryable: bool, refused: bool) -> StepError {
         let mut error = StepError::new("gate-failed", "gate `lint`: three errors", "mend them");
         (error.retryable, error.refused) = (retryable, refused);
-        Some(error)
+        error
     }
 
     fn kinds(facts: &[Event]) -> Vec<Kind> {
@@ -232,14 +232,14 @@ mod tests {
     #[test]
     fn a_no_is_told_as_one_and_what_broke_as_another() {
         let refused = StepRecord {
-            error: failed(false, true),
+            error: Some(failed(false, true)),
             ..step(Step::Gates, 1, 2000, StepOutcome::Failed)
         };
         let facts = of_run(&run(RunState::Failed), &[refused], &[]);
         assert_eq!(kinds(&facts), [Kind::RunQueued, Kind::GateFailed, Kind::RunRefused]);
         assert!(matches!(&facts[1].what, What::GateFailed { gate, .. } if gate == "lint"));
         let broke = |attempt| StepRecord {
-            error: failed(true, false),
+            error: Some(failed(true, false)),
             ..step(Step::Push, attempt, 2000 + i64::from(attempt), StepOutcome::Failed)
         };
         let facts = of_run(&run(RunState::Failed), &[broke(1), broke(2)], &[]);

@@ -12,7 +12,7 @@ pub(super) fn route(
 ) -> Result<Answer, Answer> {
     context.need("pull_requests", if method == "GET" { "read" } else { "write" })?;
     match (method, parts) {
-        ("GET", []) => list(context),
+        ("GET", []) => Ok(list(context)),
         ("POST", []) => create(context),
         ("PATCH", [number]) => update(context, number.parse().map_err(|_| nothing())?),
         _ => Err(nothing()),
@@ -20,7 +20,7 @@ pub(super) fn route(
 }
 
 /// Newest first, by head (`OWNER:BRANCH`), base and state.
-fn list(context: &Context<'_>) -> Result<Answer, Answer> {
+fn list(context: &Context<'_>) -> Answer {
     let asked = |name: &str| {
         context.ask.query.iter().find(|(key, _)| key == name).map(|(_, value)| value.clone())
     };
@@ -36,7 +36,7 @@ fn list(context: &Context<'_>) -> Result<Answer, Answer> {
         .cloned()
         .collect();
     found.reverse();
-    Ok(context.ask.page(&found, |_, shown| json!(shown)))
+    context.ask.page(&found, |_, shown| json!(shown))
 }
 
 fn create(context: &mut Context<'_>) -> Result<Answer, Answer> {
