@@ -79,7 +79,7 @@ fn everything_is_told_once_however_often_the_service_is_killed() {
         &lane,
         "notify",
         json!({ "channels": [{ "name": "lab", "webhook": webhook,
-        "filter": { "events": ["run-queued", "run-released", "promoted", "tag-moved", "step-finished"] } }] }),
+        "filter": { "severity": "debug", "events": ["run-queued", "run-released", "promoted", "tag-moved", "step-finished"] } }] }),
     );
     lane.start();
     lane.push_tag("v1");
