@@ -1,13 +1,15 @@
 //! Gates: programs that look at the commit before anything is built. A no stops the run with
 //! nothing pushed; what a yes was made of is attested.
 
-use std::fs;
+use std::{fs, process::Command};
 
 use serde_json::{Value, json};
 
 use crate::common::{
     http,
     lane::{Lane, lapless, quick},
+    run,
+    store::PlainImage,
     swap,
 };
 
@@ -132,4 +134,65 @@ fn the_repository_has_no_say_in_what_a_gate_sees() {
     assert_eq!(run["error"]["code"], "gate-failed", "{run:#}");
     let said = run["error"]["message"].as_str().unwrap();
     assert!(said.contains("hidden") && !said.contains("out/"), "{said}");
+}
+
+/// Files of this machine with the libraries that they are linked to, and more files, as a layer.
+fn layer(programs: &[&str], more: &[(&str, &str)]) -> Vec<u8> {
+    let zipped = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    let mut archive = tar::Builder::new(zipped);
+    for program in programs {
+        let linked = run(Command::new("ldd").arg(program)).ok();
+        let libraries = linked.split_whitespace().filter(|word| word.starts_with('/'));
+        for path in std::iter::once(*program).chain(libraries) {
+            archive.append_path_with_name(fs::canonicalize(path).unwrap(), &path[1..]).unwrap();
+        }
+    }
+    for (path, text) in more {
+        let mut header = tar::Header::new_gnu();
+        header.set_size(text.len() as u64);
+        header.set_mode(0o644);
+        archive.append_data(&mut header, path, text.as_bytes()).unwrap();
+    }
+    archive.into_inner().unwrap().finish().unwrap()
+}
+
+/// The image holds program and report; the file beside it is proof that the commit is shown, too.
+#[test]
+fn a_gate_of_an_image_is_those_bytes_or_no_answer() {
+    let clean = sarif(Some("note"));
+    let image = PlainImage::new(&[
+        layer(&["/bin/cp"], &[("reports/lint.sarif", &sarif(Some("error")))]),
+        layer(&[], &[("reports/lint.sarif", &clean)]),
+    ]);
+    let mut lane = Lane::new(quick, lapless);
+    let gates = format!(
+        "  gates:
+    - name: lint
+      image:
+        image: {}@{}
+        argv: [/bin/cp, /reports/lint.sarif, '{{src}}/models/pilot.yaml', '{{work}}']
+        report: {{format: sarif, path: lint.sarif}}
+",
+        lane.images(),
+        image.digest()
+    );
+    lane.pipeline_file("donkeycar", |text| {
+        swap(&quick(text), "  registry:\n", &format!("{gates}  registry:\n"))
+    });
+    lane.start();
+    let broken = |tag| {
+        lane.push_tag(tag);
+        let run = lane.wait(tag, "failed");
+        assert_eq!(run["error"]["code"], "gate-broken", "{run:#}");
+        run["error"]["message"].as_str().unwrap().to_owned()
+    };
+    let said = broken("v1");
+    assert!(said.contains(&image.digest()[7..]), "it is not in the registry: {said}");
+    lane.put_image(&image);
+    let said = lane.altered(&image.layer(1), |bytes| bytes[20] ^= 1, || broken("v2"));
+    assert!(said.contains(&image.layer(1)), "{said}");
+    let kept = lane.path("state/cache/gates").join(&image.digest()[7..]);
+    assert!(!kept.exists(), "nothing of it is kept");
+    lane.release("v3");
+    assert_eq!(fs::read_to_string(kept.join("reports/lint.sarif")).unwrap(), clean);
 }

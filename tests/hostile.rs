@@ -27,6 +27,7 @@ mod registry;
 mod repository;
 mod webhook;
 mod world;
+mod yaml;
 
 /// The code and the words of an answer.
 #[derive(Clone, Debug, PartialEq, Eq)]

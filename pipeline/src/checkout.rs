@@ -3,10 +3,11 @@
 //! Nothing of the repository is ever written as a work tree: the tag is fetched into a bare
 //! repository of the run's own, and the two files that are needed are read as blobs. So there
 //! are no links, submodules, filters or hooks to be afraid of. Only what a Dockerfile is built from
-//! (`context`) becomes files in a folder; a model in Git LFS is fetched by its pointer (`lfs`).
+//! and what gates look at become files in a folder (`tree`); a model in Git LFS is fetched by its
+//! pointer (`lfs`), and its code is taken module by module (`modules`).
 
-mod context;
 mod lfs;
+mod modules;
 mod tree;
 
 use std::{
@@ -22,14 +23,17 @@ use pitlane_release::{Commit, ReleaseTag};
 use serde::{Deserialize, Serialize};
 use tokio::process::Command;
 
-pub use context::{Folder, Modules};
 pub use lfs::{LfsAt, authorization};
-pub use tree::{Tree, tree};
+pub use modules::Modules;
+pub use tree::{Folder, Tree, tree};
 
 use crate::{assemble::image::EPOCH, lane::LocalModel};
 
 /// Longest a fetch may take.
 const FETCH_TIMEOUT: Duration = Duration::from_mins(10);
+/// Most that gates look at: bytes of all files of a commit, and how many.
+const GATES_BYTES: u64 = 2 * 1024 * 1024 * 1024;
+const GATES_FILES: u64 = 50_000;
 /// Largest card taken (bytes).
 const CARD_LIMIT: u64 = pitlane_release::model::MAX_CARD as u64;
 /// Longest any other git command may take.
@@ -95,17 +99,19 @@ impl Extras<'_> {
     ) -> anyhow::Result<()> {
         if let Some(folder) = self.context {
             let target = dir.join("context");
-            context::folder(url, bare, commit, folder, &target).await?;
+            let taken = tree(url, bare, commit, folder, &target).await;
+            taken.context("`spec.build.context`, within `spec.build.limits`")?;
             into.context = Some(target);
         }
         if self.files {
+            let all = Folder { path: Path::new("."), bytes: GATES_BYTES, entries: GATES_FILES };
             let target = dir.join("tree");
-            let found = tree(url, bare, commit, &target).await?;
+            let found = tree(url, bare, commit, all, &target).await.context("files for gates")?;
             into.files = Some((target, found.files));
         }
         if self.original {
             into.code =
-                context::modules(url, bare, commit, self.modules, &dir.join("code")).await?;
+                modules::modules(url, bare, commit, self.modules, &dir.join("code")).await?;
         }
         Ok(())
     }
@@ -254,10 +260,8 @@ pub async fn local(
     tokio::task::spawn_blocking(move || copy(&from, &to, max_model)).await??;
     let card = std::fs::read_to_string(&card_file)
         .with_context(|| format!("{}: cannot be read as text", card.display()))?;
-    let found = head.with(target, card);
-    let (context, code) =
-        taken.map_or((None, BTreeMap::new()), |taken| (taken.context, taken.code));
-    Ok(Checkout { context, code, ..found })
+    let taken = taken.unwrap_or_else(|| head.with(PathBuf::new(), String::new()));
+    Ok(Checkout { model: target, card, ..taken })
 }
 
 /// Copies a plain file of a bearable size; one that grows meanwhile does not make more of it.

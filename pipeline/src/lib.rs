@@ -4,12 +4,14 @@
 //! - what to make: [`config`] (the pipeline file)
 //! - the lane: [`lane`] (steps and their order), [`steps`] (what each does)
 //! - making: [`checkout`] (with [`github`]), [`model`], [`assemble`], [`prove`], [`push`],
-//!   [`attest`], [`sign`]; promotion is the crate `pitlane-gitops`, with [`forge`]
+//!   [`attest`], [`sign`]; an image's root file system: `unpack`; promotion is the crate
+//!   `pitlane-gitops`, with [`forge`]
 //! - in a container engine ([`engine`]): [`mod@build`] (a Dockerfile), [`mod@convert`] (models of
 //!   other frameworks)
 //! - evidence beyond laps: [`sbom`], [`model_signing`]; afterwards: [`claim`],
 //!   [`reproduce`]
-//! - serving: [`service`] (webhook, store, runs), [`registry`] (embedded OCI registry)
+//! - serving: [`service`] (webhook, store, runs), [`registry`] (embedded OCI registry),
+//!   [`telemetry`] (traces)
 //! - [`cli`]: the commands
 
 pub mod assemble;
@@ -35,5 +37,6 @@ pub mod service;
 pub mod sign;
 pub mod steps;
 pub mod telemetry;
+mod unpack;
 
 pub use pitlane_runs::lane;

@@ -3,9 +3,12 @@
 use std::{fs, path::PathBuf};
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
-use pitlane_pipeline::{config::Registry, push::Pusher, sign::Signer};
-use pitlane_release::{oci::Descriptor, statement::RELEASE};
-use serde_json::Value;
+use pitlane_pipeline::{assemble::Blob, config::Registry, push::Pusher, sign::Signer};
+use pitlane_release::{
+    oci::{Descriptor, LAYER_GZIP},
+    statement::RELEASE,
+};
+use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 
 use super::{http, lane::Lane, run, until};
@@ -16,6 +19,37 @@ const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
 /// The digest of bytes.
 pub(crate) fn digest(bytes: &[u8]) -> String {
     format!("sha256:{}", hex::encode(Sha256::digest(bytes)))
+}
+
+/// An image with nothing but layers, and its manifest's bytes.
+#[derive(Debug)]
+pub(crate) struct PlainImage {
+    /// Its config, then its layers.
+    blobs: Vec<Blob>,
+    manifest: Vec<u8>,
+}
+
+impl PlainImage {
+    /// Of layers as tar with gzip, the lowest first.
+    pub(crate) fn new(layers: &[Vec<u8>]) -> Self {
+        let config = Blob::inline("application/vnd.oci.image.config.v1+json", b"{}");
+        let layers = layers.iter().map(|layer| Blob::inline(LAYER_GZIP, layer));
+        let blobs: Vec<Blob> = std::iter::once(config).chain(layers).collect();
+        let all: Vec<&Descriptor> = blobs.iter().map(|blob| &blob.descriptor).collect();
+        let manifest = json!({ "schemaVersion": 2, "mediaType": MANIFEST, "config": all[0],
+            "layers": all[1..] });
+        Self { blobs, manifest: manifest.to_string().into_bytes() }
+    }
+
+    /// Digest of its manifest.
+    pub(crate) fn digest(&self) -> String {
+        digest(&self.manifest)
+    }
+
+    /// Digest of a layer.
+    pub(crate) fn layer(&self, number: usize) -> String {
+        self.blobs[number + 1].descriptor.digest.to_string()
+    }
 }
 
 impl Lane {
@@ -79,22 +113,36 @@ impl Lane {
         let (key, password) =
             (self.path("state/keys/release.key"), self.path("state/keys/password"));
         let bundle = Signer::open(&key, Some(&password)).unwrap().seal(statement).unwrap();
+        let digest = image.split('@').nth(1).unwrap();
+        let now = "2026-01-01T00:00:00Z".parse().unwrap();
+        self.pushing(async |pusher| {
+            let manifest = pusher.source.manifest(pusher.repository(), digest).await.unwrap();
+            let subject = Descriptor::of(INDEX, &manifest);
+            let tag = Self::statement_tag(image);
+            pusher.attach(&bundle, RELEASE, &subject, now, &[&tag]).await.unwrap();
+        });
+    }
+
+    /// Pushes an image of one platform that is no car's: these layers, the lowest first.
+    pub(crate) fn put_image(&self, image: &PlainImage) {
+        self.pushing(async |pusher| {
+            for blob in &image.blobs {
+                pusher.blob(blob).await.unwrap();
+            }
+            pusher.manifest(&image.manifest, MANIFEST, None).await.unwrap();
+        });
+    }
+
+    /// Writes to the registry with its token.
+    fn pushing(&self, work: impl AsyncFnOnce(Pusher)) {
         let registry = Registry {
             repository: self.images().parse().unwrap(),
             plain_http: false,
             user: None,
             password_file: Some(self.path("state/registry-token")),
         };
-        let digest = image.split('@').nth(1).unwrap();
-        let now = "2026-01-01T00:00:00Z".parse().unwrap();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        runtime.block_on(async {
-            let pusher = Pusher::new(&registry).await.unwrap();
-            let manifest = pusher.source.manifest(pusher.repository(), digest).await.unwrap();
-            let subject = Descriptor::of(INDEX, &manifest);
-            let tag = Self::statement_tag(image);
-            pusher.attach(&bundle, RELEASE, &subject, now, &[&tag]).await.unwrap();
-        });
+        runtime.block_on(async { work(Pusher::new(&registry).await.unwrap()).await });
     }
 
     /// `pitlane attest` with the lane's key.

@@ -1,16 +1,14 @@
 //! Pipeline files and the service's configuration, by `pitlane config check`: what would be obeyed
 //! otherwise than it reads, or lead out of its place, is refused with the field.
 
-use std::{fmt::Write as _, fs, process::Command};
+use std::{fs, process::Command};
 
-use super::{Answer, Table, first_line, unnumbered, world::World};
-use crate::common::{bin, cut, repository, run, swap};
-
-type Edit = fn(&str) -> Vec<u8>;
-
-fn with(text: &str, from: &str, to: &str) -> Vec<u8> {
-    swap(text, from, to).into_bytes()
-}
+use super::{
+    Answer, Table, first_line, unnumbered,
+    world::World,
+    yaml::{Edit, bomb, with},
+};
+use crate::common::{bin, cut, repository, run};
 
 /// The good file with a line more after this one.
 fn after(text: &str, line: &str, more: &str) -> Vec<u8> {
@@ -24,14 +22,6 @@ fn service(text: &str, field: &str) -> Vec<u8> {
 
 const PLATFORMS: &str = "platforms: [linux/amd64, linux/arm64]";
 const MODEL: &str = "path: models/pilot.onnx";
-
-fn bomb(text: &str) -> Vec<u8> {
-    let mut text = format!("x0: &x0 [{}]\n", ["y"; 9].join(",")) + text;
-    for n in 1..12 {
-        writeln!(text, "x{n}: &x{n} [{}]", vec![format!("*x{}", n - 1); 9].join(",")).unwrap();
-    }
-    text.into_bytes()
-}
 
 /// What it is, the file made of the good one, what is said.
 const ROWS: &[(&str, Edit, &str)] = rows! {

@@ -1,16 +1,14 @@
 //! Policies, by the verifier that a car has: what it does not understand, or what would permit more
 //! than it reads, decides nothing.
 
-use std::{fmt::Write as _, fs};
+use std::fs;
 
-use super::{Answer, Table, first_line, world::World};
-use crate::common::{cut, repository, swap};
-
-type Edit = fn(&str) -> Vec<u8>;
-
-fn with(text: &str, from: &str, to: &str) -> Vec<u8> {
-    swap(text, from, to).into_bytes()
-}
+use super::{
+    Answer, Table, first_line,
+    world::World,
+    yaml::{Edit, bomb, with},
+};
+use crate::common::{cut, repository};
 
 /// The policy with another authority, or none.
 fn authority(text: &str, fields: &str) -> Vec<u8> {
@@ -22,14 +20,6 @@ const PLATFORMS: &str = "platforms: [linux/amd64, linux/arm64]";
 const GOLDEN: &str = "golden: { frames: [black, white, noise], maxTolerance: 0.001 }";
 /// A key as people write it, with nothing in it.
 const NO_KEY: &str = "-----BEGIN PUBLIC KEY-----\\nAAAA\\n-----END PUBLIC KEY-----";
-
-fn bomb(text: &str) -> Vec<u8> {
-    let mut text = format!("x0: &x0 [{}]\n", ["y"; 9].join(",")) + text;
-    for n in 1..12 {
-        writeln!(text, "x{n}: &x{n} [{}]", vec![format!("*x{}", n - 1); 9].join(",")).unwrap();
-    }
-    text.into_bytes()
-}
 
 /// What it is, the policy made of the good one, what is said.
 const ROWS: &[(&str, Edit, &str)] = rows! {

@@ -34,6 +34,8 @@ pub struct TagWatch {
     pages: Vec<Page>,
     /// Tag object → commit; objects never change.
     followed: HashMap<Commit, Commit>,
+    /// Tag objects that lead to no commit: nothing can be released of them, ever.
+    nowhere: HashSet<Commit>,
 }
 
 #[derive(Debug)]
@@ -129,7 +131,8 @@ impl Client {
     /// that are `wanted`. `prefix` is what all of those start with.
     ///
     /// Commits of annotated tags are asked for, at most a hundred at a look; tags beyond stay
-    /// [`open`](Decision::open). A tag that is missing from the list is asked for by its name before it counts as
+    /// [`open`](Decision::open). Those that lead to no commit are asked for once, and are not open.
+    /// A tag that is missing from the list is asked for by its name before it counts as
     /// deleted, for lists shift while their pages are read.
     pub async fn look(
         &self,
@@ -140,6 +143,7 @@ impl Client {
         watch: &mut TagWatch,
     ) -> Result<Decision, GithubError> {
         let mut list = self.list_tags(repository, prefix, watch).await?;
+        list.tags.retain(|one| !watch.nowhere.contains(&one.held));
         fill(&mut list.tags, &watch.followed);
         let first = reconcile(known, &list.tags, wanted, list.complete);
         for tag in first.open.iter().take(MOST_FOLLOWED) {
@@ -152,8 +156,9 @@ impl Client {
                     watch.followed.insert(held, commit);
                 }
                 // It was deleted meanwhile, or leads to no commit: it cannot be released.
-                Err(error) if !error.may_pass() => {
-                    tracing::debug!(%error, "a tag leads nowhere");
+                Err(error) if leads_nowhere(&error) => {
+                    tracing::warn!(%error, %tag, "a tag leads to no commit: never released");
+                    watch.nowhere.insert(held);
                 }
                 Err(error) => return Err(error),
             }
@@ -161,6 +166,7 @@ impl Client {
         // What no tag names any more need not be remembered.
         let held: HashSet<&Commit> = list.tags.iter().map(|one| &one.held).collect();
         watch.followed.retain(|object, _| held.contains(object));
+        list.tags.retain(|one| !watch.nowhere.contains(&one.held));
         fill(&mut list.tags, &watch.followed);
         let mut decision = reconcile(known, &list.tags, wanted, list.complete);
         let mut sure = Vec::new();
@@ -188,6 +194,11 @@ impl Client {
             Err(error) => Err(error),
         }
     }
+}
+
+/// Whether an error is about the tag, and not about who asks.
+fn leads_nowhere(error: &GithubError) -> bool {
+    !error.may_pass() && error.status().is_none_or(|status| matches!(status, 404 | 410 | 422))
 }
 
 fn listed(reference: Reference) -> Option<ListedTag> {

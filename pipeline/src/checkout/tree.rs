@@ -1,15 +1,18 @@
-//! All files of a commit, for gates and builds: straight out of git's objects, so that no
+//! The files of a commit, for gates and builds: straight out of git's objects, so that no
 //! attribute, filter or hook of the repository has a say in what is seen.
 
 use std::{
     fs,
-    os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _, symlink},
+    os::unix::{
+        ffi::OsStrExt as _,
+        fs::{OpenOptionsExt as _, PermissionsExt as _, symlink},
+    },
     path::{Component, Path, PathBuf},
     process::Stdio,
 };
 
 use anyhow::{Context as _, bail};
-use pitlane_fetch::git::{self, run};
+use pitlane_fetch::git::{self, run_for};
 use pitlane_release::Commit;
 use tokio::{
     io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader},
@@ -19,10 +22,8 @@ use tokio::{
 
 use super::{FETCH_TIMEOUT, QUICK_TIMEOUT};
 
-/// Most files of a commit; git's list of them is bounded, too.
-const MAX_FILES: usize = 50_000;
-/// Most bytes of all files together.
-const MAX_BYTES: u64 = 2 * 1024 * 1024 * 1024;
+/// Largest list of files that is read (bytes): a file takes some 100.
+const MAX_LIST: usize = 128 * 1024 * 1024;
 /// Longest path, and longest target of a link (bytes).
 const MAX_PATH: usize = 4096;
 /// How much of a file is held at once.
@@ -37,8 +38,19 @@ pub struct Tree {
     pub bytes: u64,
     /// Links, made as they are; nothing was written through one.
     pub links: usize,
-    /// Submodules, which are left out.
+    /// Submodules: each an empty folder, as git itself leaves them.
     pub submodules: usize,
+}
+
+/// A folder of a commit, and how much it may hold.
+#[derive(Clone, Copy, Debug)]
+pub struct Folder<'a> {
+    /// Its path; all of the commit for `.`.
+    pub path: &'a Path,
+    /// Most bytes of all files together.
+    pub bytes: u64,
+    /// Most files and links.
+    pub entries: u64,
 }
 
 /// One entry of `git ls-tree`.
@@ -46,16 +58,27 @@ pub struct Tree {
 enum Entry {
     File { id: String, size: u64, path: PathBuf, executable: bool },
     Link { id: String, size: u64, path: PathBuf },
-    Submodule,
+    Submodule { path: PathBuf },
 }
 
-/// Writes all files of a commit in a bare repository into `dir`, which is made anew. World-readable.
-pub async fn tree(url: &str, bare: &Path, commit: &Commit, dir: &Path) -> anyhow::Result<Tree> {
+/// Writes the files of a folder of a commit in a bare repository into `dir`, which is made anew.
+/// World-readable.
+pub async fn tree(
+    url: &str,
+    bare: &Path,
+    commit: &Commit,
+    folder: Folder<'_>,
+    dir: &Path,
+) -> anyhow::Result<Tree> {
+    let whole = folder.path == Path::new(".");
+    let shown = folder.path.display();
+    let name = if whole { format!("{commit}^{{tree}}") } else { format!("{commit}:{shown}") };
     let mut list = git::command(url, bare);
     // Paths as bytes, whatever they are; sizes without reading the files.
-    list.args(["ls-tree", "-r", "-l", "-z", "--full-tree", commit.as_str()]);
-    let listed = run(list, QUICK_TIMEOUT).await.context("listing the commit's files")?;
-    let entries = parse(&listed)?;
+    list.args(["ls-tree", "-r", "-l", "-z", "--full-tree", &name]);
+    let listed = run_for(list, QUICK_TIMEOUT, MAX_LIST).await;
+    let listed = listed.with_context(|| format!("{shown}: no folder in commit {commit}"))?;
+    let entries = parse(&listed, folder)?;
     if dir.exists() {
         fs::remove_dir_all(dir)?;
     }
@@ -65,28 +88,29 @@ pub async fn tree(url: &str, bare: &Path, commit: &Commit, dir: &Path) -> anyhow
     timeout(FETCH_TIMEOUT, work).await.context("the commit's files took too long")?
 }
 
-fn parse(listed: &[u8]) -> anyhow::Result<Vec<Entry>> {
+fn parse(listed: &[u8], folder: Folder<'_>) -> anyhow::Result<Vec<Entry>> {
+    let Folder { bytes: max, entries: most, .. } = folder;
     let mut entries = Vec::new();
     let mut bytes = 0_u64;
     for line in listed.split(|byte| *byte == 0).filter(|line| !line.is_empty()) {
-        let line = std::str::from_utf8(line).context("a path of the commit is not UTF-8")?;
-        let (fields, path) = line.split_once('\t').context("git ls-tree: no path")?;
+        let tab = line.iter().position(|byte| *byte == b'\t').context("git ls-tree: no path")?;
+        let (fields, path) = (std::str::from_utf8(&line[..tab])?, &line[tab + 1..]);
         let fields: Vec<&str> = fields.split_whitespace().collect();
         let [mode, _, id, size] = fields[..] else { bail!("git ls-tree: `{fields:?}`") };
         let path = inside(path)?;
         let size = size.parse::<u64>().unwrap_or(0);
-        bytes += size;
-        if bytes > MAX_BYTES {
-            bail!("the commit's files have more than {MAX_BYTES} bytes together");
+        bytes = bytes.saturating_add(size);
+        if bytes > max {
+            bail!("its files have more than {max} bytes together");
         }
-        if entries.len() == MAX_FILES {
-            bail!("the commit has more than {MAX_FILES} files");
+        if entries.len() as u64 == most {
+            bail!("it has more than {most} files");
         }
         let id = id.to_owned();
         entries.push(match mode {
             "100644" | "100755" => Entry::File { id, size, path, executable: mode == "100755" },
             "120000" if size <= MAX_PATH as u64 => Entry::Link { id, size, path },
-            "160000" => Entry::Submodule,
+            "160000" => Entry::Submodule { path },
             _ => bail!("{}: mode {mode} is neither a file nor a link", path.display()),
         });
     }
@@ -94,15 +118,18 @@ fn parse(listed: &[u8]) -> anyhow::Result<Vec<Entry>> {
 }
 
 /// A path that stays inside, and is nobody's repository.
-fn inside(path: &str) -> anyhow::Result<PathBuf> {
+fn inside(path: &[u8]) -> anyhow::Result<PathBuf> {
+    let shown = path.escape_ascii();
+    let path = Path::new(std::ffi::OsStr::from_bytes(path));
     let plain = |part: Component<'_>| match part {
         Component::Normal(name) => !name.eq_ignore_ascii_case(".git"),
         _ => false,
     };
-    if path.is_empty() || path.len() > MAX_PATH || !Path::new(path).components().all(plain) {
-        bail!("`{}` is no path for a file of a repository", path.escape_debug());
+    let length = path.as_os_str().len();
+    if !(1..=MAX_PATH).contains(&length) || !path.components().all(plain) {
+        bail!("`{shown}` is no path for a file of a repository");
     }
-    Ok(PathBuf::from(path))
+    Ok(path.to_owned())
 }
 
 async fn write(url: &str, bare: &Path, entries: &[Entry], dir: &Path) -> anyhow::Result<Tree> {
@@ -110,7 +137,16 @@ async fn write(url: &str, bare: &Path, entries: &[Entry], dir: &Path) -> anyhow:
     let mut tree = Tree::default();
     // Links last: nothing can be written through one that is not there yet.
     for entry in entries {
-        let Entry::File { id, size, path, executable } = entry else { continue };
+        let (id, size, path, executable) = match entry {
+            Entry::File { id, size, path, executable } => (id, size, path, executable),
+            Entry::Submodule { path } => {
+                // As git leaves it: an empty folder.
+                fs::create_dir_all(dir.join(path))?;
+                tree.submodules += 1;
+                continue;
+            }
+            Entry::Link { .. } => continue,
+        };
         let target = dir.join(path);
         if let Some(parent) = target.parent() {
             fs::create_dir_all(parent)?;
@@ -127,7 +163,7 @@ async fn write(url: &str, bare: &Path, entries: &[Entry], dir: &Path) -> anyhow:
             Entry::Link { id, size, path } => {
                 let mut to = Vec::new();
                 objects.copy(id, *size, &mut to).await?;
-                let to = String::from_utf8(to).context("a link's target is not UTF-8")?;
+                let to = std::ffi::OsStr::from_bytes(&to);
                 let target = dir.join(path);
                 if let Some(parent) = target.parent() {
                     plain_folders(dir, parent)?;
@@ -135,8 +171,7 @@ async fn write(url: &str, bare: &Path, entries: &[Entry], dir: &Path) -> anyhow:
                 symlink(to, &target).with_context(|| path.display().to_string())?;
                 tree.links += 1;
             }
-            Entry::Submodule => tree.submodules += 1,
-            Entry::File { .. } => {}
+            Entry::File { .. } | Entry::Submodule { .. } => {}
         }
     }
     objects.close().await?;
@@ -213,6 +248,10 @@ impl Objects {
 mod tests {
     use super::*;
 
+    fn all() -> Folder<'static> {
+        Folder { path: Path::new("."), bytes: 1 << 30, entries: 100 }
+    }
+
     fn line(mode: &str, size: &str, path: &str) -> Vec<u8> {
         format!("{mode} blob {} {size}\t{path}\0", "a".repeat(40)).into_bytes()
     }
@@ -225,18 +264,23 @@ mod tests {
             line("120000", "5", "link"),
             line("160000", "-", "sub"),
         ];
-        let entries = parse(&listed.concat()).unwrap();
+        let entries = parse(&listed.concat(), all()).unwrap();
         assert_eq!(entries.len(), 4);
         assert!(matches!(&entries[1], Entry::File { executable: true, size: 4, .. }));
-        assert_eq!(entries[3], Entry::Submodule);
+        assert_eq!(entries[3], Entry::Submodule { path: "sub".into() });
         for bad in ["../x", "/x", "a/../b", ".git/config", "a/.GIT/hooks/x", ""] {
-            assert!(parse(&line("100644", "1", bad)).is_err(), "{bad}");
+            assert!(parse(&line("100644", "1", bad), all()).is_err(), "{bad}");
         }
-        assert!(parse(&line("100664", "1", "x")).is_err(), "a mode that git writes no more");
-        assert!(parse(&line("120000", "5000", "x")).is_err(), "a link that is no path");
-        let huge = MAX_BYTES.to_string();
-        assert!(parse(&[line("100644", &huge, "x"), line("100644", "1", "y")].concat()).is_err());
-        assert!(parse(b"100644 blob\t\xff\0").is_err());
+        assert!(parse(&line("100664", "1", "x"), all()).is_err(), "a mode that git writes no more");
+        assert!(parse(&line("120000", "5000", "x"), all()).is_err(), "a link that is no path");
+        let two = [line("100644", "4", "x"), line("100644", "5", "y")].concat();
+        assert!(parse(&two, Folder { bytes: 9, entries: 2, ..all() }).is_ok());
+        assert!(parse(&two, Folder { bytes: 8, entries: 2, ..all() }).is_err());
+        assert!(parse(&two, Folder { bytes: 9, entries: 1, ..all() }).is_err());
+        let bytes = format!("100644 blob {} 1\t", "a".repeat(40)).into_bytes();
+        let odd = parse(&[&bytes[..], b"\xff\0"].concat(), all()).unwrap();
+        assert!(matches!(&odd[0], Entry::File { path, .. } if path.as_os_str().len() == 1));
+        assert!(parse(b"100644 blob\t\xff\0", all()).is_err());
     }
 
     /// A tree that git itself would not make: a link, and a folder of the same name.
@@ -273,7 +317,7 @@ mod tests {
         let root = feed(&literally, &tree_bytes).await;
         let commit = feed(&["commit-tree", &root, "-m", "x"], b"").await;
         let commit: Commit = commit.parse().unwrap();
-        let error = tree(&url, &bare, &commit, &out).await.unwrap_err();
+        let error = tree(&url, &bare, &commit, all(), &out).await.unwrap_err();
         assert!(format!("{error:#}").contains("exists"), "{error:#}");
         assert_eq!(fs::read_dir(&outside).unwrap().count(), 0);
         // And one as git makes them.
@@ -281,10 +325,19 @@ mod tests {
             format!("100755 blob {file}\trun\n120000 blob {link}\tlink\n040000 tree {inner}\td\n");
         let root = feed(&["mktree"], entries.as_bytes()).await;
         let commit = feed(&["commit-tree", &root, "-m", "x"], b"").await;
-        let found = tree(&url, &bare, &commit.parse().unwrap(), &out).await.unwrap();
+        let commit: Commit = commit.parse().unwrap();
+        let found = tree(&url, &bare, &commit, all(), &out).await.unwrap();
         assert_eq!((found.files, found.links, found.bytes), (2, 1, 8));
         assert_eq!(fs::read(out.join("d/x")).unwrap(), b"evil");
         let mode = fs::metadata(out.join("run")).unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o755);
+        // A folder of it alone, and one that is none.
+        let of = |path| Folder { path: Path::new(path), ..all() };
+        let found = tree(&url, &bare, &commit, of("d"), &out).await.unwrap();
+        assert_eq!((found.files, fs::read(out.join("x")).unwrap()), (1, b"evil".to_vec()));
+        for bad in ["none", "run", "../d"] {
+            let error = tree(&url, &bare, &commit, of(bad), &out).await.unwrap_err();
+            assert!(error.to_string().contains("no folder"), "{bad}: {error:#}");
+        }
     }
 }

@@ -10,7 +10,7 @@ use super::Output;
 use crate::{
     config::Pipeline,
     lane::{Job, Lane as _, LocalModel, Outputs, Step},
-    service::{Client, ReleaseRequest, Token},
+    service::{Client, ReleaseRequest, Token, store},
     sign::KeySource,
     steps::{Keeper, LocalLane, Ready, Tools, highest_counter},
 };
@@ -93,7 +93,7 @@ async fn by_service(url: &str, args: &Args, files: LocalModel) -> anyhow::Result
         return Err(error.into());
     }
     let steps = client.steps(&run.id).await?;
-    let output = |step| steps.iter().rev().find(|s| s.step == step).and_then(|s| s.output.clone());
+    let output = |step| store::output(&steps, step).cloned();
     let check = output(Step::Check).unwrap_or_default();
     let times: Map<String, Value> = steps
         .iter()

@@ -9,7 +9,7 @@
 //! - the operator's word: [`Scenario`], [`Limits`]; the answer: [`Proof`]
 //! - deciding, without I/O: [`judge`] on a [`LapReport`]
 //! - acting: `drive` (one run), `golden` (answers to fixed frames), `confined` (a jailed child), `evidence` (what it left behind),
-//!   `twin_root`, [`fn@unpack`] (the candidate's root), and [`jail`], the entry point that jailed children start in
+//!   `twin_root`, and [`jail`], the entry point that jailed children start in
 
 mod confined;
 mod drive;
@@ -19,7 +19,6 @@ pub mod jail;
 mod report;
 mod scenario;
 mod twin_root;
-mod unpack;
 
 use std::path::{Path, PathBuf};
 
@@ -29,7 +28,6 @@ use serde::{Deserialize, Serialize};
 
 pub use report::{LapReport, Shortfall, TwinVersion, judge};
 pub use scenario::{Limits, Run, Scenario, ScenarioError};
-pub use unpack::unpack;
 
 use jail::Isolation;
 

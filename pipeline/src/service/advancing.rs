@@ -15,17 +15,9 @@ use serde_json::{Value, json};
 
 use super::{
     follow::{Follower, Trouble},
-    store::{Changed, Placed, Run, Store, StoreError, now_ms},
+    store::{self, Changed, Placed, Run, RunState, StepRecord, Store, StoreError, now_ms, output},
 };
-use crate::{
-    attest,
-    forge::Forges,
-    github::Link,
-    lane::Step,
-    prove::Proof,
-    service::store::{StepOutcome, StepRecord},
-    steps::Ready,
-};
+use crate::{attest, forge::Forges, github::Link, lane::Step, prove::Proof, steps::Ready};
 
 /// Releases that are looked at: older ones are overtaken.
 const CANDIDATES: u32 = 16;
@@ -63,6 +55,8 @@ impl Advancing {
         if !config.has_environments() {
             return Ok(());
         }
+        // Until it is known that nothing waits: what fails now is looked at again.
+        self.waiting.insert(pipeline.to_owned());
         let mut candidates = Vec::new();
         for run in self.store.newest_done(pipeline, CANDIDATES).await? {
             let steps = self.store.steps(&run.id).await?;
@@ -78,10 +72,9 @@ impl Advancing {
             false => Trouble::stays(error),
         })?;
         let waits = progress.iter().any(|one| one.waits.is_some() || one.error.is_some());
-        match waits || progress.iter().any(proposed) {
-            true => self.waiting.insert(pipeline.to_owned()),
-            false => self.waiting.remove(pipeline),
-        };
+        if !waits && !progress.iter().any(proposed) {
+            self.waiting.remove(pipeline);
+        }
         for one in progress {
             self.place(pipeline, &candidates, &one).await?;
         }
@@ -161,12 +154,6 @@ fn word(progress: &Progress) -> &'static str {
     }
 }
 
-/// The output of a step's finished attempt.
-fn output(steps: &[StepRecord], step: Step) -> Option<&Value> {
-    let done = steps.iter().rev().find(|one| one.step == step && one.outcome == StepOutcome::Done);
-    done.and_then(|one| one.output.as_ref())
-}
-
 /// The release of a finished run.
 fn candidate(run: &Run, steps: &[StepRecord], ready: &Ready) -> Option<Candidate> {
     let signed = output(steps, Step::Sign)?;
@@ -195,7 +182,7 @@ impl Evidence for Said<'_> {
     async fn approved(&self, of: &CarKind) -> Result<Vec<Approved>, String> {
         let found = self.store.approvals(self.pipeline, of.as_str()).await;
         let words = found.map_err(|error: StoreError| error.to_string())?;
-        let parse = |word: super::store::Approved| {
+        let parse = |word: store::Approved| {
             let digest = word.digest.parse().ok()?;
             let counter = pitlane_release::Counter::new(word.counter)?;
             Some(Approved { environment: of.clone(), digest, counter, by: word.by })
@@ -217,7 +204,7 @@ impl Follower for Advancing {
         match what {
             Changed::Run(id) => {
                 let run = self.store.run(id).await?;
-                if run.state != super::store::RunState::Done {
+                if run.state != RunState::Done {
                     return Ok(());
                 }
                 self.only_place(&run).await?;

@@ -10,7 +10,7 @@ use pitlane_release::{CarKind, Digest, PinnedImage};
 
 use serde_json::Value;
 
-use super::store::{Car, CarStatus, Store, StoreError, now_ms};
+use super::store::{Car, CarStatus, Store, StoreError, now_ms, output};
 use crate::lane::Step;
 
 /// Largest file of tokens (bytes).
@@ -110,8 +110,7 @@ pub(super) async fn by_index(store: &Store, mut car: Car) -> Result<Car, StoreEr
     let done = store.newest_done(&car.pipeline, CANDIDATES).await?;
     let Some(run) = done.iter().find(|run| run.counter == counter) else { return Ok(car) };
     let steps = store.steps(&run.id).await?;
-    let signed = steps.iter().rev().find(|one| one.step == Step::Sign);
-    let release = signed.and_then(|one| one.output.as_ref()).map(|output| &output["release"]);
+    let release = output(&steps, Step::Sign).map(|signed| &signed["release"]);
     let Some((repository, digest)) = car.status.image.split_once('@') else { return Ok(car) };
     let Some(release) = release else { return Ok(car) };
     let of_platform = |digests: &serde_json::Map<String, Value>| {

@@ -14,7 +14,7 @@ use pitlane_release::{Commit, RepoName};
 
 use super::{
     follow::{Follower, Trouble},
-    store::{Changed, Run, StepOutcome, StepRecord, Store, now_ms},
+    store::{Changed, Placed, Run, StepOutcome, StepRecord, Store, now_ms, output},
 };
 use crate::{github::Link, lane::Step, steps::Ready};
 
@@ -51,7 +51,7 @@ impl Reporting {
             return Ok(());
         }
         let steps = self.store.steps(&run.id).await?;
-        let found = shown::output(&steps, Step::Checkout);
+        let found = output(&steps, Step::Checkout);
         let commit = found.and_then(|found| found["commit"].as_str()).or(run.commit.as_deref());
         // Who the tag belongs to is found out by the checkout; nothing can be said before.
         let Some(commit) = commit.and_then(|text| text.parse::<Commit>().ok()) else {
@@ -113,11 +113,7 @@ impl Reporting {
     }
 
     /// How many cars of an environment have confirmed a release.
-    async fn confirmed(
-        &self,
-        place: &super::store::Placed,
-        steps: &[StepRecord],
-    ) -> Result<usize, Trouble> {
+    async fn confirmed(&self, place: &Placed, steps: &[StepRecord]) -> Result<usize, Trouble> {
         let Some(image) = shown::image(steps) else { return Ok(0) };
         let digest = image.digest.to_string();
         let cars = self.store.confirmed_by(&place.pipeline, &place.environment, &digest).await?;

@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 use super::{Context, failed};
 use crate::{
     checkout::Checkout,
+    engine,
     lane::{Step, StepError},
 };
 
@@ -112,7 +113,7 @@ impl Context<'_> {
         let context =
             GateContext { sandbox: &sandbox, checkout: files, root: root.as_deref(), path: &path };
         let run = pitlane_gates::run(gate, context).await;
-        run.map_err(|error| broken(chain(&error)))
+        run.map_err(|error| broken(engine::chain(&error)))
     }
 
     /// Keeps what is to be signed, by its digest: whoever goes on with the run finds it.
@@ -148,16 +149,4 @@ fn no(run: &GateRun) -> String {
     let places: Vec<String> = places.collect();
     let more = if places.is_empty() { String::new() } else { format!(": {}", places.join(", ")) };
     format!("gate `{}`: {}{more}", run.gate, run.verdict.summary())
-}
-
-/// An error with its causes.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(inner) = cause {
-        text.push_str(": ");
-        text.push_str(&inner.to_string());
-        cause = inner.source();
-    }
-    text
 }

@@ -16,8 +16,12 @@ use crate::{
     convert,
     lane::{Step, StepError},
     model::{self, ModelFacts},
-    prove::{Prove, prove, unpack},
+    prove::{Prove, prove},
+    unpack::{Devices, Rules, unpack},
 };
+
+/// A candidate is unpacked as cars do it.
+const CANDIDATE: Rules = Rules { bytes: 32 << 30, devices: Devices::Refused };
 
 impl Context<'_> {
     pub(super) async fn checkout(&self) -> anyhow::Result<Checkout> {
@@ -217,7 +221,7 @@ impl Context<'_> {
             return Err(StepError::new("prove-no-runtime", why, hint).refusal());
         }
         let (layers, root) = (image.layers.clone(), rootfs.to_owned());
-        let unpacked = tokio::task::spawn_blocking(move || unpack(&layers, &root)).await;
+        let unpacked = tokio::task::spawn_blocking(move || unpack(&layers, &root, CANDIDATE)).await;
         let unpacked = unpacked.map_err(anyhow::Error::new).and_then(|done| done);
         unpacked.map_err(|error| fail(error.context("the candidate cannot be unpacked")))
     }

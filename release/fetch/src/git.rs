@@ -24,8 +24,8 @@ pub enum GitError {
     #[error("git: {0}")]
     Failed(String),
     /// It printed more than any answer has.
-    #[error("git printed more than {MAX_OUTPUT} bytes")]
-    TooMuch,
+    #[error("git printed more than {0} bytes")]
+    TooMuch(usize),
 }
 
 /// What git says when a server could not be talked to, or broke off, or was overloaded.
@@ -56,7 +56,7 @@ impl GitError {
         match self {
             Self::Slow(_) => true,
             Self::Failed(said) => PASSES.iter().any(|word| said.contains(word)),
-            Self::Start(_) | Self::TooMuch => false,
+            Self::Start(_) | Self::TooMuch(_) => false,
         }
     }
 }
@@ -101,12 +101,21 @@ pub fn command(url: &str, dir: &Path) -> Command {
 }
 
 /// Runs a git command to its end and gives what it printed.
-pub async fn run(mut command: Command, limit: Duration) -> Result<Vec<u8>, GitError> {
+pub async fn run(command: Command, limit: Duration) -> Result<Vec<u8>, GitError> {
+    run_for(command, limit, MAX_OUTPUT).await
+}
+
+/// The same for one that may print more: at most `max` bytes.
+pub async fn run_for(
+    mut command: Command,
+    limit: Duration,
+    max: usize,
+) -> Result<Vec<u8>, GitError> {
     let mut child = command.spawn().map_err(GitError::Start)?;
     let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
     let work = async {
         // Both at once: a child that fills one pipe while the other is read would hang.
-        let (out, said) = tokio::try_join!(bounded(stdout), bounded(stderr))?;
+        let (out, said) = tokio::try_join!(bounded(stdout, max), bounded(stderr, max))?;
         let status = child.wait().await.map_err(GitError::Start)?;
         Ok((status, out, said))
     };
@@ -121,13 +130,13 @@ pub async fn run(mut command: Command, limit: Duration) -> Result<Vec<u8>, GitEr
 }
 
 /// Reads a pipe to its end; one byte too many is an error, and the child dies with its handle.
-async fn bounded(pipe: Option<impl AsyncRead + Unpin>) -> Result<Vec<u8>, GitError> {
+async fn bounded(pipe: Option<impl AsyncRead + Unpin>, max: usize) -> Result<Vec<u8>, GitError> {
     let mut bytes = Vec::new();
     if let Some(pipe) = pipe {
-        let mut pipe = pipe.take(MAX_OUTPUT as u64 + 1);
+        let mut pipe = pipe.take(max as u64 + 1);
         pipe.read_to_end(&mut bytes).await.map_err(GitError::Start)?;
     }
-    if bytes.len() > MAX_OUTPUT { Err(GitError::TooMuch) } else { Ok(bytes) }
+    if bytes.len() > max { Err(GitError::TooMuch(max)) } else { Ok(bytes) }
 }
 
 /// Refuses a URL that carries a password: it would be seen in process lists, logs and statements.
@@ -188,7 +197,7 @@ mod tests {
         ] {
             assert!(!failed(said).may_pass(), "{said}");
         }
-        assert!(!GitError::TooMuch.may_pass());
+        assert!(!GitError::TooMuch(1).may_pass());
     }
 
     #[tokio::test]
@@ -196,6 +205,6 @@ mod tests {
         let mut command = Command::new("head");
         command.args(["-c", "3000000", "/dev/zero"]).stdout(Stdio::piped()).kill_on_drop(true);
         let result = run(command, Duration::from_secs(20)).await;
-        assert!(matches!(result, Err(GitError::TooMuch)), "{result:?}");
+        assert!(matches!(result, Err(GitError::TooMuch(MAX_OUTPUT))), "{result:?}");
     }
 }

@@ -9,10 +9,9 @@ use serde::{Deserialize, Serialize};
 /// The loader's debugging variables are not among them.
 const DEFAULT_ENV: [&str; 7] =
     ["PATH", "LANG", "TZ", "LD_LIBRARY_PATH", "ORT_*", "PITLANE_*", "NVIDIA_*"];
-/// Names that neither image nor profile may set: they make the loader run other code, or switch
-/// telemetry on again.
-const FORBIDDEN_ENV: [&str; 5] =
-    ["LD_PRELOAD", "LD_AUDIT", "LD_DEBUG_OUTPUT", "GLIBC_TUNABLES", "ORT_DISABLE_TELEMETRY"];
+/// Names that neither image nor profile may set, beside those of the loader: they change the C
+/// library, or switch telemetry on again.
+const FORBIDDEN_ENV: [&str; 2] = ["GLIBC_TUNABLES", "ORT_DISABLE_TELEMETRY"];
 /// Longest profile text.
 const MAX_PROFILE: usize = 64 * 1024;
 /// Where only the launcher mounts.
@@ -219,8 +218,12 @@ impl CarProfile {
     }
 }
 
+/// The loader's variables (`LD_PRELOAD`, `LD_AUDIT`, `LD_PROFILE_OUTPUT`, ... of ld.so(8)) run
+/// other code or write files, and new ones come with new loaders: only the search path is let
+/// through, which GPU cars need.
 fn forbidden(name: &str) -> bool {
-    FORBIDDEN_ENV.contains(&name)
+    let of_the_loader = name.starts_with("LD_") && name != "LD_LIBRARY_PATH";
+    of_the_loader || FORBIDDEN_ENV.contains(&name)
 }
 
 fn is_env_name(name: &str) -> bool {
@@ -252,6 +255,7 @@ mod tests {
         for bad in [
             "privileged: true",
             "env: {LD_PRELOAD: /x.so}",
+            "env: {LD_PROFILE_OUTPUT: /data}",
             "env: {ORT_DISABLE_TELEMETRY: '0'}",
             "env: {'a b': c}",
             "binds: [{source: relative, target: /x}]",
@@ -279,7 +283,15 @@ mod tests {
             assert!(profile.passes(name), "{name}");
         }
         let open = CarProfile { image_env: vec!["*".into()], ..CarProfile::default() };
-        for name in ["LD_PRELOAD", "ORT_DISABLE_TELEMETRY", "GLIBC_TUNABLES", "", "A B", "1X"] {
+        for name in [
+            "LD_PRELOAD",
+            "LD_OF_TOMORROW",
+            "ORT_DISABLE_TELEMETRY",
+            "GLIBC_TUNABLES",
+            "",
+            "A B",
+            "1X",
+        ] {
             assert!(!profile.passes(name) && !open.passes(name), "{name}");
         }
         assert!(!profile.passes("HOME") && open.passes("HOME"));

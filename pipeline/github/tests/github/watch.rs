@@ -170,3 +170,26 @@ async fn looking_leaves_requests_for_reports() {
     let asked = setup.lab.take_asked();
     assert_eq!(asked.iter().filter(|one| !is_for_tokens(one)).count(), 1);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_tag_that_leads_to_no_commit_is_asked_for_once() {
+    let setup = Setup::new();
+    let (lab, client) = (&setup.lab, setup.client());
+    let blob = lab.blob("octo/car", b"no commit").unwrap();
+    let nowhere = lab.tag_object("octo/car", "v9", &blob, Signature::None).unwrap();
+    lab.push_tags("octo/car", &[("v9", Some(&nowhere))]).unwrap();
+    let (known, mut watch) = (Known::new(), TagWatch::default());
+    for round in 0..3 {
+        lab.take_asked();
+        let looked = client.look(&setup.repo, "", &wanted, &known, &mut watch).await.unwrap();
+        assert_eq!((words(&looked.changes), looked.open), (vec!["new v1.0.0".to_owned()], vec![]));
+        let about = |one: &pitlane_github_lab::Asked| one.path.contains("/git/tags/");
+        let asked = lab.take_asked().iter().filter(|one| about(one)).count();
+        assert_eq!(asked, usize::from(round == 0), "round {round}");
+    }
+    // Who may not ask learns nothing of the tag.
+    let refused = Setup::granted("checks=write metadata=read");
+    let mut watch = TagWatch::default();
+    let looked = refused.client().look(&refused.repo, "", &wanted, &known, &mut watch).await;
+    assert_eq!(looked.unwrap_err().status(), Some(403));
+}

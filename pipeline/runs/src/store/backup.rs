@@ -12,7 +12,7 @@ use std::{
 
 use rusqlite::{Connection, OpenFlags, backup::Backup};
 
-use super::{StoreError, migrate, sqlite, writer};
+use super::{StoreError, migrate, schema, sqlite, writer};
 
 /// What a copy holds.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
@@ -66,7 +66,7 @@ pub fn backup(path: &Path, to: &Path) -> Result<Copied, StoreError> {
 pub fn restore(from: &Path, path: &Path, replace: bool) -> Result<Copied, StoreError> {
     let _lock = writer::lock(path)?;
     let copied = look(from, path)?;
-    let newest = migrate::newest(&sqlite::MIGRATIONS);
+    let newest = migrate::newest(&schema::sqlite::MIGRATIONS);
     if copied.schema > newest {
         let (path, found) = (from.to_owned(), copied.schema);
         return Err(StoreError::TooNew { path, found, known: newest });

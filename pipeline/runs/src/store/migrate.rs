@@ -1,5 +1,5 @@
 //! Versions of the tables, forward and back. A new version is one entry `{ up, down }` at the end of
-//! its backend's list.
+//! its backend's list (`schema/`).
 //!
 //! Services go forward by themselves when they start. Back is a command, for who must run an older
 //! program again: only while no run is open, since what the older program does not know could be
@@ -7,7 +7,7 @@
 
 use std::path::Path;
 
-use super::{PostgresUrl, StoreError, postgres::Pg, sqlite, writer};
+use super::{PostgresUrl, StoreError, postgres::Pg, schema, sqlite, writer};
 use crate::Told;
 
 /// How many runs are not over.
@@ -84,7 +84,7 @@ fn within(to: i64, newest: i64) -> Result<(), StoreError> {
 
 /// Takes a file to a version. The service must not run.
 pub fn file(path: &Path, to: Option<i64>) -> Result<Moved, StoreError> {
-    let newest = newest(&sqlite::MIGRATIONS);
+    let newest = newest(&schema::sqlite::MIGRATIONS);
     let to = to.unwrap_or(newest);
     within(to, newest)?;
     if !path.exists() {
@@ -106,7 +106,7 @@ pub fn file(path: &Path, to: Option<i64>) -> Result<Moved, StoreError> {
 
 /// Takes a server's tables to a version. Blocks; no service must use them when they go back.
 pub fn server(url: &PostgresUrl, to: Option<i64>) -> Result<Moved, StoreError> {
-    let newest = newest(&super::postgres::MIGRATIONS);
+    let newest = newest(&schema::postgres::MIGRATIONS);
     let to = to.unwrap_or(newest);
     within(to, newest)?;
     let from = Pg::reader(url)?.move_to(to)?;
@@ -187,7 +187,7 @@ INSERT INTO alerts VALUES (3,'tag-moved','o/c','v1','d','m',1,2,5);
 
     #[test]
     fn every_version_goes_forward_and_back_and_what_both_know_stays() {
-        let newest = newest(&sqlite::MIGRATIONS);
+        let newest = newest(&schema::sqlite::MIGRATIONS);
         for version in 2..=newest {
             let dir = tempfile::tempdir().unwrap();
             let path = dir.path().join("s.db");
@@ -222,7 +222,7 @@ INSERT INTO alerts VALUES (3,'tag-moved','o/c','v1','d','m',1,2,5);
     fn the_newest_goes_all_the_way_and_the_service_takes_it_up_again() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("s.db");
-        let newest = newest(&sqlite::MIGRATIONS);
+        let newest = newest(&schema::sqlite::MIGRATIONS);
         let first = dump(&at(&path, 1));
         file(&path, None).unwrap();
         let latest = dump(&sqlite::open_as_it_is(&path).unwrap());
@@ -266,7 +266,7 @@ INSERT INTO alerts VALUES (3,'tag-moved','o/c','v1','d','m',1,2,5);
         let path = dir.path().join("s.db");
         assert!(matches!(file(&path, None), Err(StoreError::Open { .. })), "no store is made");
         assert!(!path.exists());
-        let newest = newest(&sqlite::MIGRATIONS);
+        let newest = newest(&schema::sqlite::MIGRATIONS);
         let connection = at(&path, newest);
         connection.execute("UPDATE runs SET state = 'queued' WHERE id = 'r9'", []).unwrap();
         let refused = |to, code: &str| match file(&path, Some(to)) {

@@ -9,11 +9,11 @@
 //! no SQL leaves this directory. Leases carry fencing numbers and end: what a dead replica held is
 //! taken over by another.
 
+mod address;
 pub mod backup;
 mod counters;
 mod db;
 mod documents;
-mod down;
 mod duty;
 mod environments;
 mod figures;
@@ -24,6 +24,7 @@ pub mod migrate;
 mod outbox;
 mod postgres;
 mod runs;
+mod schema;
 mod sqlite;
 mod tags;
 mod takeover;
@@ -38,6 +39,7 @@ use std::{
 use rusqlite::Connection;
 use tokio::sync::{Notify, watch};
 
+pub use address::PostgresUrl;
 use db::Db;
 pub use environments::{Approved, Car, CarState, CarStatus, Placed};
 pub use figures::Figures;
@@ -45,10 +47,9 @@ pub use follow::{Change, Changed};
 pub use inbox::{Decision, Delivery, Receipt};
 pub use journal::{Claim, Lease};
 pub use outbox::{Fact, Waiting};
-pub use postgres::PostgresUrl;
 pub use runs::LocalRelease;
 pub use tags::StoredTag;
-pub use types::{Alert, Run, RunFilter, RunState, StepOutcome, StepRecord};
+pub use types::{Alert, Run, RunFilter, RunState, StepOutcome, StepRecord, output};
 
 use crate::Told;
 

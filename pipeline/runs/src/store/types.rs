@@ -233,6 +233,12 @@ pub struct StepRecord {
     pub error: Option<StepError>,
 }
 
+/// What a step's finished attempt left; none while it has not finished.
+pub fn output(steps: &[StepRecord], step: Step) -> Option<&Value> {
+    let done = steps.iter().rev().find(|one| one.step == step && one.outcome == StepOutcome::Done);
+    done.and_then(|one| one.output.as_ref())
+}
+
 /// Something a person should look at. Times are milliseconds since 1970 UTC.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]

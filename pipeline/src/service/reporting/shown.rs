@@ -12,18 +12,12 @@ use serde_json::Value;
 
 use crate::{
     lane::Step,
-    service::store::{Placed, Run, RunState, StepOutcome, StepRecord},
+    service::store::{Placed, Run, RunState, StepOutcome, StepRecord, output},
     steps::Ready,
 };
 
 /// Most findings that become remarks on lines.
 const MOST_REMARKS: usize = 50;
-
-/// The output of a step's finished attempt.
-pub(super) fn output(steps: &[StepRecord], step: Step) -> Option<&Value> {
-    let done = steps.iter().rev().find(|one| one.step == step && one.outcome == StepOutcome::Done);
-    done.and_then(|one| one.output.as_ref())
-}
 
 /// The image that was released.
 pub(super) fn image(steps: &[StepRecord]) -> Option<PinnedImage> {

@@ -9,7 +9,9 @@ use serde_json::Value;
 
 use crate::{
     lane::{Step, StepError},
-    service::store::{Alert, Car, CarState, Placed, Run, RunState, StepOutcome, StepRecord},
+    service::store::{
+        Alert, Car, CarState, Placed, Run, RunState, StepOutcome, StepRecord, output,
+    },
 };
 
 fn time(ms: i64) -> Timestamp {
@@ -101,12 +103,6 @@ pub(super) fn of_run(run: &Run, steps: &[StepRecord], places: &[Placed]) -> Vec<
         tell(what, "", place.time);
     }
     facts
-}
-
-/// The output of a step's finished attempt.
-fn output(steps: &[StepRecord], step: Step) -> Option<&Value> {
-    let done = steps.iter().rev().find(|one| one.step == step && one.outcome == StepOutcome::Done);
-    done.and_then(|one| one.output.as_ref())
 }
 
 fn platforms(signed: &Value) -> BTreeMap<String, String> {

@@ -28,7 +28,8 @@ fn store() -> (tempfile::TempDir, Store) {
 
 fn quick() -> ExecutorConfig {
     ExecutorConfig {
-        step_timeout: |_| Duration::from_millis(300),
+        // Longer than a panic's backtrace takes on a busy machine.
+        step_timeout: |_| Duration::from_secs(2),
         backoff: Duration::from_millis(5),
         ..ExecutorConfig::default()
     }

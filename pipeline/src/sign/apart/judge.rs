@@ -6,6 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use pitlane_gates::predicate::{CYCLONEDX_VEX, SARIF, TEST_RESULT, VULN};
 use pitlane_release::{
     facts::{AttestedModel, MODEL},
     golden::{GOLDEN, GoldenFrames},
@@ -36,10 +37,10 @@ pub const KNOWN: [&str; 12] = [
     MODEL_SIGNATURE,
     MODEL,
     GOLDEN,
-    "https://in-toto.io/attestation/test-result/v0.1",
-    "https://cosign.sigstore.dev/attestation/vuln/v1",
-    "https://cyclonedx.org/vex",
-    "https://witness.dev/attestations/sarif/v0.1",
+    TEST_RESULT,
+    VULN,
+    CYCLONEDX_VEX,
+    SARIF,
 ];
 /// Most subjects of a statement, as readers have it.
 const MAX_SUBJECTS: usize = 64;

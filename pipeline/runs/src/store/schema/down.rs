@@ -1,7 +1,7 @@
 //! The ways back in `SQLite`: each takes the tables from its version to the one before it.
 //!
 //! What both versions know stays; what only the newer one knows is put into the older one's words, or
-//! dropped. No run is open when they are executed ([`super::migrate`]).
+//! dropped. No run is open when they are executed ([`crate::store::migrate`]).
 
 /// Version 1 knows no files that runs are made of, and finds queued runs by a walk.
 pub(super) const SECOND: &str = "

@@ -1,6 +1,6 @@
-//! A candidate's root file system, from its layers. Layers of a Dockerfile are a stranger's, so they are
-//! unpacked as the car does it: every path is walked from the root's descriptor, one component at a
-//! time, never through a link, and what has no place in a car image is refused.
+//! A root file system from an image's layers: a candidate's, or a gate's. They are a stranger's, so they
+//! are unpacked as the car does it: every path is walked from the root's descriptor, one component at a
+//! time, never through a link.
 
 use std::{
     collections::BTreeSet,
@@ -26,19 +26,36 @@ use crate::assemble::Blob;
 
 /// Most entries of all layers together; a desktop has 300 000.
 const MAX_ENTRIES: u64 = 500_000;
-/// Most bytes of all layers together.
-const MAX_BYTES: u64 = 32 << 30;
 /// Longest path (bytes), as Linux has it.
 const MAX_PATH: usize = 4096;
 const FOLDER: OFlag = OFlag::O_DIRECTORY.union(OFlag::O_NOFOLLOW).union(OFlag::O_CLOEXEC);
 
+/// What is taken.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Rules {
+    /// Most bytes of all layers together.
+    pub bytes: u64,
+    /// What is done about devices and pipes.
+    pub devices: Devices,
+}
+
+/// What is done about devices and pipes, which are never made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Devices {
+    /// The image is refused, as cars refuse it.
+    Refused,
+    /// They are left out.
+    LeftOut,
+}
+
 /// Unpacks layers into a new directory at `root`; what was there is removed first.
-pub fn unpack(layers: &[Blob], root: &Path) -> anyhow::Result<()> {
+pub(crate) fn unpack(layers: &[Blob], root: &Path, rules: Rules) -> anyhow::Result<()> {
     if root.exists() {
         std::fs::remove_dir_all(root)?;
     }
     std::fs::create_dir_all(root)?;
-    let mut tree = Tree { root: open(root, FOLDER, Mode::empty())?, entries: 0, bytes: 0 };
+    let root = open(root, FOLDER, Mode::empty())?;
+    let mut tree = Tree { root, rules, entries: 0, bytes: 0 };
     for blob in layers {
         let reader = blob.open()?;
         let reader: Box<dyn Read> = match blob.descriptor.media_type == LAYER_GZIP {
@@ -53,6 +70,7 @@ pub fn unpack(layers: &[Blob], root: &Path) -> anyhow::Result<()> {
 
 struct Tree {
     root: OwnedFd,
+    rules: Rules,
     entries: u64,
     bytes: u64,
 }
@@ -67,7 +85,8 @@ impl Tree {
             self.entries += 1;
             self.bytes = self.bytes.saturating_add(entry.size());
             ensure!(self.entries <= MAX_ENTRIES, "more than {MAX_ENTRIES} entries");
-            ensure!(self.bytes <= MAX_BYTES, "more than {MAX_BYTES} bytes");
+            let max = self.rules.bytes;
+            ensure!(self.bytes <= max, "more than {max} bytes");
             let shown = entry.path_bytes().escape_ascii().to_string();
             self.entry(&mut entry, &mut own).with_context(|| format!("entry `{shown}`"))?;
         }
@@ -130,6 +149,7 @@ impl Tree {
                 linkat(&from, target_name, &parent, name, AtFlags::empty())
                     .with_context(|| format!("a link to {}", target.display()))?;
             }
+            _ if self.rules.devices == Devices::LeftOut => return Ok(()),
             other => bail!("a {other:?} has no place in a car image, cars refuse it"),
         }
         own.insert(path);
@@ -229,7 +249,7 @@ mod tests {
         for (kind, path, text) in lines {
             let mut header = tar::Header::new_ustar();
             header.set_entry_type(*kind);
-            header.set_mode(0o755);
+            header.set_mode(0o4755);
             let linked = matches!(kind, K::Symlink | K::Link);
             header.set_size(if linked { 0 } else { text.len() as u64 });
             let raw = header.as_old_mut();
@@ -246,11 +266,20 @@ mod tests {
         Blob { descriptor: Descriptor::of(LAYER_TAR, &bytes), place: Place::File { path } }
     }
 
+    const RULES: Rules = Rules { bytes: 1 << 20, devices: Devices::Refused };
+
     fn unpacked(layers: &[&[Line<'_>]]) -> (tempfile::TempDir, anyhow::Result<()>) {
+        unpacked_by(RULES, layers)
+    }
+
+    fn unpacked_by(
+        rules: Rules,
+        layers: &[&[Line<'_>]],
+    ) -> (tempfile::TempDir, anyhow::Result<()>) {
         let dir = tempfile::tempdir().unwrap();
         let layers: Vec<Blob> =
             layers.iter().enumerate().map(|(n, l)| layer(dir.path(), &n.to_string(), l)).collect();
-        let done = unpack(&layers, &dir.path().join("root"));
+        let done = unpack(&layers, &dir.path().join("root"), rules);
         (dir, done)
     }
 
@@ -281,19 +310,36 @@ mod tests {
         assert_eq!(text("etc/b").as_deref(), Some("two"));
         assert_eq!((text("old/x/y"), text("old/new")), (None, Some("two".into())));
         assert_eq!(text("bin/ash").as_deref(), Some("sh"));
+        use std::os::unix::fs::PermissionsExt as _;
+        let mode = fs::metadata(root.join("usr/bin/sh")).unwrap().permissions().mode();
+        assert_eq!(mode & 0o7777, 0o755, "no set-id bits");
+    }
+
+    #[test]
+    fn rules_bound_and_leave_out() {
+        let lines: &[Line<'_>] = &[(K::Regular, "a", "12345"), (K::Char, "null", "")];
+        let rules = |bytes, devices| unpacked_by(Rules { bytes, devices }, &[lines]);
+        let (dir, done) = rules(5, Devices::LeftOut);
+        done.unwrap();
+        assert!(!dir.path().join("root/null").exists());
+        assert!(rules(4, Devices::LeftOut).1.is_err(), "too large");
+        assert!(rules(5, Devices::Refused).1.is_err(), "a device");
     }
 
     #[test]
     fn what_leads_out_or_is_no_file_is_refused() {
         let outside = tempfile::tempdir().unwrap();
         let target = outside.path().to_str().unwrap();
-        let cases: [(&str, &[Line<'_>]); 8] = [
+        let cases: [(&str, &[Line<'_>]); 11] = [
             ("leads out", &[(K::Regular, "../x", "")]),
             ("leads out", &[(K::Regular, "/x", "")]),
             ("no directory", &[(K::Symlink, "l", target), (K::Regular, "l/x", "")]),
             ("no directory", &[(K::Symlink, "l", target), (K::Regular, "l/.wh.x", "")]),
             ("no directory", &[(K::Symlink, "l", target), (K::Link, "x", "l/kept")]),
+            ("no directory", &[(K::Symlink, "l", target), (K::Regular, "l/.wh..wh..opq", "")]),
             ("leads out", &[(K::Link, "x", "/etc/passwd")]),
+            ("leads out", &[(K::Link, "x", "../outside/kept")]),
+            ("leads out", &[(K::Regular, "../outside/.wh.kept", "")]),
             ("no place", &[(K::Char, "null", "")]),
             ("no place", &[(K::Fifo, "pipe", "")]),
         ];
