@@ -5,7 +5,7 @@ Ours and the peer take turns; what is printed are medians, and medians of the ra
 followed each other, so that a busy machine slows both. Everything runs on loopback, on free
 ports, below target/bench, and is stopped at the end. Writes target/bench/report.json.
 
-  scripts/bench.py --bin target/release                everything, about five minutes
+  scripts/bench.py --bin target/release                everything, about fifteen minutes
   scripts/bench.py --bin target/release --only verify  one part (may be repeated)
 """
 
@@ -26,6 +26,9 @@ TARGETS = {
     "release.service_vs_docker": ("a running service / docker build + push + cosign sign", "<=", 1 / 6),
     "release.bytes_over_model": ("bytes sent beyond the model", "<=", 65536),
     "release.service_rss_mb": ("peak memory of the service during a release, MB", "<=", 60),
+    "drain.cpu_vs_crane": ("CPU of a queued release, attested / crane + cosign, not attested", "<=", 1 / 4),
+    "drain.service_rss_mb": ("peak memory of the service meanwhile, MB", "<=", 120),
+    "build.vs_docker": ("a Dockerfile pipeline / docker build + docker push", "<=", 1.05),
     "verify.wall": ("pitlane-verifier check / cosign verify, wall time", "<=", 1 / 4),
     "verify.cpu": ("the same, CPU time", "<=", 1 / 5),
     "verify.rss": ("the same, peak memory", "<=", 1 / 6),
@@ -33,7 +36,11 @@ TARGETS = {
     "keyless.cpu": ("the same, CPU time", "<=", 1 / 5),
     "keyless.rss": ("the same, peak memory", "<=", 1 / 6),
     "keyless.core_ms": ("the decision alone on evidence in memory, ms", "<=", 1),
-    "webhook.rate": ("signed deliveries a second, on disk before they are answered", None, None),
+    "webhook.rate": ("signed deliveries a second, on disk before they are answered", ">=", 3000),
+    "webhook.p99_ms": ("99th percentile of the answer, ms", "<=", 30),
+    "webhook.postgres_rate": ("signed deliveries a second with PostgreSQL", ">=", 2000),
+    "webhook.postgres_p99_ms": ("99th percentile of the answer, ms", "<=", 30),
+    "webhook.memory_growth": ("memory, the most of later rounds / the first round", "<=", 1.25),
     "webhook.rate_vs_webhook": ("rate / webhook's, which checks the HMAC and keeps nothing", None, None),
     "webhook.lost": ("acknowledged deliveries that a kill -9 lost", "<=", 0),
     "admit.rate": ("cached admission decisions a second, over TLS", ">=", 2000),
@@ -43,15 +50,20 @@ TARGETS = {
 }
 
 
+PARTS = ("release", "drain", "build", "verify", "keyless", "webhook", "admit", "drive")
+
+
 def parts() -> dict:
     from bench_admit import admit
+    from bench_build import build
+    from bench_drain import drain
     from bench_drive import drive
     from bench_release import Releases
     from bench_verify import keyless, verify
     from bench_webhook import webhook
     return {
         "release": lambda lab, say: Releases(lab).measure(say),
-        "verify": verify, "keyless": keyless, "webhook": webhook, "admit": admit, "drive": drive,
+        "drain": drain, "build": build, "verify": verify, "keyless": keyless, "webhook": webhook, "admit": admit, "drive": drive,
     }
 
 
@@ -72,7 +84,7 @@ def table(report: dict) -> None:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--bin", type=Path, default=ROOT / "target/release", help="where the programs are")
-    parser.add_argument("--only", action="append", choices=["release", "verify", "keyless", "webhook", "admit", "drive"],
+    parser.add_argument("--only", action="append", choices=PARTS,
                         help="measure this part alone; the report then has only that")
     options = parser.parse_args()
     began = time.monotonic()
@@ -92,7 +104,7 @@ def main() -> int:
             lab.close()
     report["details"]["load"]["end"] = load()
     report["details"]["seconds"] = round(time.monotonic() - began, 1)
-    ordered = {name: report[name] for name in ("release", "verify", "keyless", "webhook", "admit", "drive", "details") if name in report}
+    ordered = {name: report[name] for name in (*PARTS, "details") if name in report}
     (WORK / "report.json").write_text(json.dumps(ordered, indent=2) + "\n")
     table(report)
     return 0

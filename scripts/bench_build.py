@@ -1,26 +1,20 @@
-#!/usr/bin/env python3
-"""Measures a pipeline with `build:` against plain `docker build` and `docker push` of the same Dockerfile.
+"""A pipeline with `build:` beside plain `docker build` and `docker push` of the same Dockerfile.
 
-    scripts/dockerd.sh with scripts/bench_build.py [--pairs 5]
-
-Both run on the same daemon without its cache, and push to registries of their own kind that have the base
-already: Debian's docker-registry, on loopback. Each pair builds a file that nobody built before; who
-goes first alternates. Needs what scripts/peers.sh installs, `make base`, and the programs in
-target/release. Prints JSON: seconds of both, the ratio of each pair, and its median.
+Both run on the same daemon without its cache, and push to a registry that has the base already: Debian's
+docker-registry, on loopback. Each pair builds a file that nobody built before; who goes first alternates. The steps
+`assemble` and `push` of ours are compared; model, check and signature come on top for both.
 """
 
-import argparse
 import json
 import os
-import pathlib
 import shutil
 import socket
-import statistics
 import subprocess
-import tempfile
 import time
 
-ROOT = pathlib.Path(__file__).resolve().parent.parent
+from bench_lab import ROOT, Lab, Trouble, free_port, load, ratio, summary
+
+PAIRS = 5
 BASE = "localhost/pitlane-bench-base:amd64"
 # Some work and some bytes: 60 MB that do not shrink, and a program that reads them again and again.
 DOCKERFILE = f"""\
@@ -37,49 +31,43 @@ ENTRYPOINT ["/usr/bin/pitlane-car"]
 def run(*command, **more):
     done = subprocess.run([str(part) for part in command], capture_output=True, text=True, **more)
     if done.returncode:
-        raise SystemExit(f"{' '.join(map(str, command))}: {done.stderr[-2000:]}{done.stdout[-500:]}")
+        raise Trouble(f"{' '.join(map(str, command))}: {done.stderr[-2000:]}{done.stdout[-500:]}")
     return done.stdout
 
 
-def free_port():
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        return one.getsockname()[1]
-
-
-def base(work):
+def base(lab: Lab):
     """The root file system of `make base`, with busybox to run steps by."""
-    root = work / "root"
+    root = lab.work / "root"
     shutil.copytree(ROOT / "target/base/rootfs/amd64", root, symlinks=True)
     (root / "bin").mkdir(exist_ok=True)
     shutil.copy(ROOT / "target/builder/busybox-amd64/bin/busybox", root / "bin/busybox")
     for name in ["sh", "cat", "dd", "wc", "ls", "mkdir", "test"]:
         (root / "bin" / name).symlink_to("busybox")
-    tar = work / "root.tar"
+    tar = lab.work / "root.tar"
     run("tar", "--owner=0", "--group=0", "-cf", tar, "-C", root, ".")
     run("docker", "import", "--change", "ENV PATH=/usr/bin:/bin", tar, BASE)
     tar.unlink()
 
 
-def registry(work):
-    port = free_port()
-    (work / "registry.yml").write_text(
-        f"version: 0.1\nstorage: {{filesystem: {{rootdirectory: {work}/registry}}}}\nhttp: {{addr: '127.0.0.1:{port}'}}\n"
+def registry(lab: Lab) -> str:
+    port, file = free_port(), lab.work / "registry.yml"
+    file.write_text(
+        f"version: 0.1\nstorage: {{filesystem: {{rootdirectory: {lab.work}/registry}}}}\nhttp: {{addr: '127.0.0.1:{port}'}}\n"
         "log: {level: error, accesslog: {disabled: true}}\n"
     )
-    log = open(work / "registry.log", "w")
-    server = subprocess.Popen(["docker-registry", "serve", work / "registry.yml"], stdout=log, stderr=log)
+    lab.start("docker-registry", "docker-registry", "serve", file)
     for _ in range(200):
         with socket.socket() as one:
             if one.connect_ex(("127.0.0.1", port)) == 0:
-                return server, f"127.0.0.1:{port}"
+                return f"127.0.0.1:{port}"
         time.sleep(0.05)
-    raise SystemExit("docker-registry did not start")
+    raise Trouble("docker-registry did not start")
 
 
 class Bench:
-    def __init__(self, work, host):
-        self.work, self.host, self.number = work, host, 0
+    def __init__(self, lab: Lab, host: str):
+        work = lab.work
+        self.work, self.bin, self.host, self.number = work, lab.bin, host, 0
         self.repo = work / "car"
         shutil.copytree(ROOT / "examples/donkeycar/models", self.repo / "models")
         context = self.repo / "car"
@@ -90,8 +78,7 @@ class Bench:
         self.git("init", "--quiet", "-b", "main")
         (work / "password").write_text("correct horse")
         (work / "password").chmod(0o600)
-        pitlane = ROOT / "target/release/pitlane"
-        run(pitlane, "keys", "generate", "--name", "release", "--out", work, "--password-file", work / "password")
+        run(self.bin / "pitlane", "keys", "generate", "--name", "release", "--out", work, "--password-file", work / "password")
         policy = (ROOT / "policies/donkeycar.yaml").read_text()
         start, end = policy.index("  laps:"), policy.index("  # The model fits")
         policy = policy[:start] + policy[end:]
@@ -103,7 +90,7 @@ class Bench:
                 "source": {"repository": "team/donkeycar", "url": str(self.repo)},
                 "build": {
                     "context": "car", "bases": [BASE], "engine": {"host": os.environ["DOCKER_HOST"]},
-                    "runtime": {"linux/amd64": str(ROOT / "target/release/pitlane-car")},
+                    "runtime": {"linux/amd64": str(self.bin / "pitlane-car")},
                 },
                 "registry": {"repository": f"{host}/team/ours"},
                 "sign": {"key": str(work / "release.key"), "passwordFile": str(work / "password"), "expireDays": 30},
@@ -137,7 +124,7 @@ class Bench:
 
     def ours(self):
         began = time.monotonic()
-        out = run(ROOT / "target/release/pitlane", "release", "--pipeline", self.work / "pipeline.yaml", "--tag",
+        out = run(self.bin / "pitlane", "release", "--pipeline", self.work / "pipeline.yaml", "--tag",
                   f"v{self.number}", "--output", "json", "--work", self.work / "runs", "--cache", self.work / "cache")
         wall = time.monotonic() - began
         stages = {name: ms / 1000 for name, ms in json.loads(out)["stagesMs"].items()}
@@ -146,37 +133,34 @@ class Bench:
         return {"build": stages["assemble"], "push": stages["push"], "both": both, "whole": wall}
 
 
-def main():
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--pairs", type=int, default=5)
-    pairs = parser.parse_args().pairs
-    with tempfile.TemporaryDirectory(prefix="pitlane-bench-") as folder:
-        work = pathlib.Path(folder)
-        base(work)
-        server, host = registry(work)
-        try:
-            bench = Bench(work, host)
+def build(lab, say):
+    docker = subprocess.run([ROOT / "scripts/dockerd.sh", "start"], stdin=subprocess.DEVNULL, stdout=open(lab.work / "dockerd", "w"),
+                            stderr=subprocess.STDOUT, timeout=120)
+    told = (lab.work / "dockerd").read_text()
+    if docker.returncode:
+        raise Trouble(told)
+    os.environ["DOCKER_HOST"] = told.strip().split("=", 1)[1]
+    try:
+        return measure(lab, say)
+    finally:
+        subprocess.run([ROOT / "scripts/dockerd.sh", "stop"], check=True, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, timeout=120)
+        del os.environ["DOCKER_HOST"]
+
+
+def measure(lab, say):
+    base(lab)
+    try:
+        bench = Bench(lab, registry(lab))
+        bench.change()
+        bench.plain(), bench.ours()  # the base is in the registry now, twice
+        rows = []
+        for number in range(PAIRS):
             bench.change()
-            bench.plain(), bench.ours()  # the base is in the registry now, twice
-            rows = []
-            for number in range(pairs):
-                bench.change()
-                order = [("plain", bench.plain), ("ours", bench.ours)]
-                row = {name: measure() for name, measure in (order if number % 2 else order[::-1])}
-                row["ratio"] = row["ours"]["both"] / row["plain"]["both"]
-                rows.append(row)
-        finally:
-            server.terminate()
-            server.wait()
-            run("docker", "rmi", "--force", BASE)
-    median = {
-        side: {part: round(statistics.median(row[side][part] for row in rows), 3) for part in rows[0][side]}
-        for side in ("plain", "ours")
-    }
-    ratios = [round(row["ratio"], 3) for row in rows]
-    print(json.dumps({"pairs": pairs, "medianSeconds": median, "ratios": ratios,
-                      "medianRatio": round(statistics.median(ratios), 3)}, indent=2))
-
-
-if __name__ == "__main__":
-    main()
+            order = [("plain", bench.plain), ("ours", bench.ours)]
+            rows.append({name: take() for name, take in (order if number % 2 else order[::-1])})
+            say(f"build: ours {rows[-1]['ours']['both']:.2f} s, docker build and push {rows[-1]['plain']['both']:.2f} s")
+    finally:
+        run("docker", "rmi", "--force", BASE)
+    of = lambda side, part: [row[side][part] for row in rows]
+    details = {side: {part: summary(of(side, part)) for part in rows[0][side]} for side in ("plain", "ours")}
+    return {"vs_docker": ratio(of("ours", "both"), of("plain", "both"))}, details | {"load": load()}

@@ -1,5 +1,6 @@
 """What the parts of the bench share: processes, clocks, a registry, a model, medians."""
 
+import collections
 import hashlib
 import json
 import os
@@ -38,6 +39,8 @@ class Lab:
     def __init__(self, binaries: Path, work: Path):
         self.bin, self.work = binaries.resolve(), work
         self.processes: list[subprocess.Popen] = []
+        # Program -> seconds of CPU that its runs took so far.
+        self.spent: collections.Counter = collections.Counter()
         shutil.rmtree(work, ignore_errors=True)
         work.mkdir(parents=True)
 
@@ -65,6 +68,7 @@ class Lab:
         process.returncode = os.waitstatus_to_exitcode(status)
         done = Run(wall, usage.ru_utime + usage.ru_stime, process.returncode,
                    out.read_text(errors="replace"), err.read_text(errors="replace"))
+        self.spent[Path(command[0]).name] += done.cpu
         if done.code not in codes:
             raise Trouble(f"{' '.join(command)}: exit {done.code}\n{done.out}{done.err}")
         return done

@@ -55,6 +55,7 @@ const ARROWS: &[(&str, &[&str])] = &[
         &[
             "pitlane-car",
             "pitlane-fetch",
+            "pitlane-gates",
             "pitlane-gitops",
             "pitlane-pipeline",
             "pitlane-release",

@@ -23,7 +23,7 @@ use pitlane_release::{Commit, ReleaseTag};
 use serde::{Deserialize, Serialize};
 use tokio::process::Command;
 
-pub use lfs::{LfsAt, authorization};
+pub use lfs::{LfsAt, Pointer, authorization};
 pub use modules::Modules;
 pub use tree::{Folder, Tree, tree};
 

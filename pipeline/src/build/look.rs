@@ -23,7 +23,7 @@ const RELEASES: [&str; 2] = ["etc/os-release", "usr/lib/os-release"];
 const MAX_STATUS: u64 = 16 * 1024 * 1024;
 const MAX_RELEASE: u64 = 64 * 1024;
 /// Most packages that are listed; a desktop has some 3000.
-const MAX_PACKAGES: usize = 3000;
+pub const MAX_PACKAGES: usize = 3000;
 /// Longest name or version that is taken (bytes).
 const MAX_WORD: usize = 200;
 
@@ -127,7 +127,7 @@ fn system(text: &str) -> Option<System> {
 }
 
 /// The installed ones of dpkg's list (deb-control(5), dpkg-query(1)).
-fn packages(text: &str) -> Vec<Package> {
+pub fn packages(text: &str) -> Vec<Package> {
     let paragraphs = text.split("\n\n").filter_map(|paragraph| {
         let value = |key: &str| {
             let mut lines = paragraph.lines();

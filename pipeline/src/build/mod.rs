@@ -16,4 +16,5 @@ mod look;
 mod make;
 
 pub use config::{Build, BuildLimits, ForPlatform, Reach, Which};
+pub use look::{MAX_PACKAGES, packages};
 pub use make::{Inputs, assemble, reachable};

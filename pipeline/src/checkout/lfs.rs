@@ -40,11 +40,13 @@ pub fn authorization<'a>(
     values.find_map(|(_, value)| value.strip_prefix("Authorization: "))
 }
 
-/// A pointer.
+/// A pointer: what stands in the commit for an object.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Pointer {
-    pub(super) oid: Digest,
-    pub(super) size: u64,
+pub struct Pointer {
+    /// The object's digest.
+    pub oid: Digest,
+    /// Its bytes.
+    pub size: u64,
 }
 
 impl Pointer {
@@ -53,12 +55,15 @@ impl Pointer {
         if std::fs::metadata(file)?.len() > MAX_POINTER {
             return Ok(None);
         }
-        let bytes = std::fs::read(file)?;
-        let Ok(text) = std::str::from_utf8(&bytes) else { return Ok(None) };
-        if !text.starts_with(VERSION) {
-            return Ok(None);
+        Self::of(&std::fs::read(file)?)
+    }
+
+    /// Reads a file's bytes; none when they are no pointer's, an error when they would be one.
+    pub fn of(bytes: &[u8]) -> anyhow::Result<Option<Self>> {
+        match std::str::from_utf8(bytes) {
+            Ok(text) if text.starts_with(VERSION) => Self::parse(text).map(Some),
+            _ => Ok(None),
         }
-        Self::parse(text).map(Some)
     }
 
     fn parse(text: &str) -> anyhow::Result<Self> {

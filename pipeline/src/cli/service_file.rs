@@ -12,7 +12,13 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use zeroize::Zeroizing;
 
-use crate::{config, github::Github, service::store::PostgresUrl, telemetry::Telemetry};
+use super::serve::Embedded;
+use crate::{
+    config,
+    github::Github,
+    service::{Keep, store::PostgresUrl},
+    telemetry::Telemetry,
+};
 
 /// Largest configuration read (bytes).
 pub(super) const MAX_CONFIG: usize = 256 * 1024;
@@ -74,6 +80,12 @@ pub struct ServiceFile {
     /// Where traces of runs are sent; nowhere when absent.
     #[serde(default)]
     pub(super) telemetry: Option<Telemetry>,
+    /// Rights and limits of the embedded registry.
+    #[serde(default)]
+    pub(super) registry: Embedded,
+    /// What is kept of runs that are over.
+    #[serde(default)]
+    pub(super) keep: Keep,
 }
 
 /// The word in `kind:`.
@@ -143,6 +155,8 @@ impl ServiceFile {
                 concurrent: default_concurrent(),
                 work: works(),
                 telemetry: None,
+                registry: Embedded::default(),
+                keep: Keep::default(),
             });
         };
         let text = std::fs::read_to_string(file)
@@ -155,10 +169,12 @@ impl ServiceFile {
         parsed.github.iter_mut().for_each(|github| github.rebase(dir));
         parsed.notify.iter_mut().for_each(|notify| notify.rebase(dir));
         let named = parsed.database_file.iter_mut().chain(&mut parsed.database_root);
-        let named = named.chain(&mut parsed.car_tokens);
+        let named = named.chain(&mut parsed.car_tokens).chain(&mut parsed.registry.tokens);
         let paths =
             parsed.pipelines.iter_mut().chain(&mut parsed.webhook_secret_files).chain(named);
         paths.for_each(|path| *path = dir.join(&*path));
+        parsed.keep.check().map_err(anyhow::Error::msg)?;
+        parsed.registry.check().map_err(anyhow::Error::msg)?;
         let shared = parsed.database.is_some() || parsed.database_file.is_some();
         if !parsed.work && !shared {
             bail!("field `work` is off and there is no `database`: nobody would execute the runs");

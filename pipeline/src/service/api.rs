@@ -26,6 +26,7 @@ pub use self::bodies::{
     AlertList, ApproveRequest, CarList, PlaceList, RollbackRequest, RunList, StepList,
 };
 pub(super) use self::endpoints::endpoints;
+pub use self::environments::Environments;
 use super::{
     cars::CarTokens, local::LocalModels, progress::Progress, reply::Refused, secret::Token,
     store::Store,
@@ -44,6 +45,7 @@ pub struct ApiState {
     token: Token,
     local: LocalModels,
     cars: CarTokens,
+    environments: Environments,
     progress: Progress,
     stopping: watch::Receiver<bool>,
 }
@@ -54,8 +56,8 @@ impl ApiState {
         // Without a sender it never changes.
         let (_, stopping) = watch::channel(false);
         let (local, cars) = (LocalModels::default(), CarTokens::default());
-        let progress = Progress::default();
-        Self { store, token, local, cars, progress, stopping }
+        let (environments, progress) = (Environments::default(), Progress::default());
+        Self { store, token, local, cars, environments, progress, stopping }
     }
 
     /// Ends what would go on for as long as a run does, when the service stops.
@@ -86,6 +88,13 @@ impl ApiState {
         self
     }
 
+    /// Takes approvals for these environments.
+    #[must_use]
+    pub fn with_environments(mut self, environments: Environments) -> Self {
+        self.environments = environments;
+        self
+    }
+
     /// The routes, for a loopback listener.
     pub fn router(self) -> Router {
         let all = endpoints().into_iter();
@@ -101,6 +110,16 @@ type Shared = State<Arc<ApiState>>;
 
 /// What a run's id looks like; others are not looked for.
 pub(super) const RUN_ID: &str = "^r[0-9]{1,19}-[0-9a-f]{8}$";
+
+/// Whether a text looks like a run's id.
+pub(super) fn is_run_id(text: &str) -> bool {
+    let Some((number, random)) = text.strip_prefix('r').and_then(|rest| rest.split_once('-'))
+    else {
+        return false;
+    };
+    let digits = (1..=19).contains(&number.len()) && number.bytes().all(|b| b.is_ascii_digit());
+    digits && random.len() == 8 && random.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
+}
 
 async fn wrong_method() -> Refused {
     let hint = "see GET /openapi.json";

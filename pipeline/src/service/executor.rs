@@ -5,7 +5,11 @@
 //! While a step is at work its lease is renewed; who loses it, or hears that the run's end was
 //! asked for, stops the step.
 
-use std::{any::Any, sync::Arc, time::Duration};
+use std::{
+    any::Any,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use serde_json::Value;
 use tokio::{
@@ -31,6 +35,9 @@ const ABORT_TIME: Duration = Duration::from_secs(5);
 const STORE_PAUSE: Duration = Duration::from_secs(1);
 /// How often a lease is renewed: a third of its time, so that two tries may fail.
 const RENEW: Duration = Duration::from_secs(10);
+/// When there was nothing to do, news of a queued run is looked at this long after that at the
+/// earliest: many deliveries at once are one look.
+const AGAIN: Duration = Duration::from_millis(100);
 /// Where other processes queue runs, too, work is looked for this often.
 const POLL_SHARED: Duration = Duration::from_millis(500);
 
@@ -127,7 +134,11 @@ impl Worker {
     async fn work(mut self) {
         let mut runs = JoinSet::new();
         let poll = if self.store.is_shared() { POLL_SHARED } else { POLL };
+        let mut idle: Option<Instant> = None;
         while !*self.stopping.borrow() {
+            if let Some(idle) = idle.take() {
+                sleep(AGAIN.saturating_sub(idle.elapsed())).await;
+            }
             while runs.len() < self.config.concurrent.max(1) {
                 match self.store.claim(&self.holder).await {
                     Ok(Some(claim)) => {
@@ -135,7 +146,10 @@ impl Worker {
                         let span = traces::run(&claim.run);
                         runs.spawn(async move { worker.run(claim).await }.instrument(span));
                     }
-                    Ok(None) => break,
+                    Ok(None) => {
+                        idle = Some(Instant::now());
+                        break;
+                    }
                     Err(error) => {
                         tracing::error!(%error, "no run could be claimed");
                         sleep(STORE_PAUSE).await;
@@ -244,7 +258,7 @@ impl Worker {
         let mut pause = self.config.backoff;
         let mut attempt = 1;
         loop {
-            let began = std::time::Instant::now();
+            let began = Instant::now();
             let span = traces::step(job, step, attempt);
             let outcome = self.once(job, step, done).instrument(span.clone()).await;
             traces::ended(&span, &outcome);

@@ -19,6 +19,7 @@
 //! - for a plain git server: [`hook`]; for GitHub: `looking` (at tags), `reporting`
 //! - others are told of changes: `follow`, with `reporting`, `telling` (chats, webhooks, MQTT) and
 //!   `advancing` (releases through environments)
+//! - let go of: `keeping` (old runs' files, the embedded registry's garbage)
 //! - measured: [`bench`]
 
 mod advancing;
@@ -31,6 +32,7 @@ mod events;
 pub mod executor;
 mod follow;
 pub mod hook;
+mod keeping;
 pub mod listen;
 pub mod local;
 mod looking;
@@ -52,11 +54,12 @@ mod tests;
 pub use pitlane_runs::{route, store};
 
 pub use advancing::Advancing;
-pub use api::ApiState;
+pub use api::{ApiState, Environments};
 pub use cars::CarTokens;
 pub use client::Client;
 pub use executor::{Executor, ExecutorConfig, holder};
 pub use follow::follow;
+pub use keeping::{Keep, Keeping};
 pub use local::{LocalModels, ReleaseRequest};
 pub use looking::Watch;
 pub use progress::Progress;

@@ -4,12 +4,14 @@ use std::{
     error::Error as _, fmt::Write as _, net::IpAddr, path::PathBuf, sync::Arc, time::Duration,
 };
 
-use ::postgres::{
-    Client, Config, NoTls,
+use rustls::{ClientConfig, RootCertStore, pki_types::CertificateDer};
+use tokio_postgres::{
+    Config, NoTls,
     config::{Host, SslMode},
 };
-use rustls::{ClientConfig, RootCertStore, pki_types::CertificateDer};
 use tokio_postgres_rustls::MakeRustlsConnect;
+
+use super::wire::Wire;
 
 /// Longest that a connection may take to come about.
 const CONNECT: Duration = Duration::from_secs(5);
@@ -40,7 +42,8 @@ impl PostgresUrl {
     /// # Errors
     /// When it is not such an address; the message does not repeat it.
     pub fn parse(text: &str, root: Option<PathBuf>) -> Result<Self, String> {
-        let mut config: Config = text.parse().map_err(|error: ::postgres::Error| told(&error))?;
+        let mut config: Config =
+            text.parse().map_err(|error: tokio_postgres::Error| told(&error))?;
         if config.get_hosts().is_empty() {
             return Err("it names no host: write postgres://user@host/database".into());
         }
@@ -57,15 +60,19 @@ impl PostgresUrl {
         Ok(Self { config, root })
     }
 
-    pub(super) fn connect(&self) -> Result<Client, String> {
-        let mut client = if self.config.get_ssl_mode() == SslMode::Disable {
-            self.config.connect(NoTls)
+    pub(super) fn connect(&self) -> Result<Wire, String> {
+        let runtime = Wire::runtime().map_err(|error| error.to_string())?;
+        let wire = if self.config.get_ssl_mode() == SslMode::Disable {
+            let made = runtime.block_on(self.config.connect(NoTls));
+            made.map(|(client, connection)| Wire::new(runtime, client, connection))
         } else {
-            self.config.connect(MakeRustlsConnect::new(self.tls()?))
+            let tls = MakeRustlsConnect::new(self.tls()?);
+            let made = runtime.block_on(self.config.connect(tls));
+            made.map(|(client, connection)| Wire::new(runtime, client, connection))
         }
         .map_err(|error| told(&error))?;
-        client.batch_execute(SESSION).map_err(|error| told(&error))?;
-        Ok(client)
+        wire.batch(SESSION).map_err(|error| told(&error))?;
+        Ok(wire)
     }
 
     fn tls(&self) -> Result<ClientConfig, String> {
@@ -94,7 +101,7 @@ impl PostgresUrl {
 }
 
 /// An error with its causes, which say what happened.
-pub(super) fn told(error: &::postgres::Error) -> String {
+pub(super) fn told(error: &tokio_postgres::Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(inner) = cause {

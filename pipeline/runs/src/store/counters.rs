@@ -4,16 +4,17 @@ use pitlane_release::Counter;
 
 use super::{Db, Store, StoreError, db::params};
 
-/// Takes the next counter, within the transaction that creates its run.
-pub(super) fn next(db: &Db<'_>, source: &str, kind: &str) -> Result<Counter, StoreError> {
-    let value: Option<i64> = db.first(
-        "INSERT INTO counters (source, kind, value) VALUES (?1, ?2, 1)
-         ON CONFLICT (source, kind) DO UPDATE SET value = counters.value + 1 RETURNING value",
-        params![source, kind],
-        |row| row.get(0),
-    )?;
-    let counter = value.and_then(|value| u64::try_from(value).ok()).and_then(Counter::new);
-    counter.ok_or_else(|| StoreError::Corrupt(format!("the counter of {source} {kind} has ended")))
+/// Takes a counter, one more than the last, within the transaction that creates its run.
+pub(super) fn take(db: &Db<'_>, source: &str, kind: &str, value: i64) -> Result<(), StoreError> {
+    if u64::try_from(value).ok().and_then(Counter::new).is_none() {
+        return Err(StoreError::Corrupt(format!("the counter of {source} {kind} has ended")));
+    }
+    // One or the other: who may meet a row locks it first, and a server keeps account of that.
+    let sql = match value {
+        1 => "INSERT INTO counters (source, kind, value) VALUES (?1, ?2, ?3)",
+        _ => "UPDATE counters SET value = ?3 WHERE source = ?1 AND kind = ?2",
+    };
+    db.later(sql, params![source, kind, value])
 }
 
 impl Store {

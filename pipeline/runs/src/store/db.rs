@@ -4,6 +4,8 @@
 //! of it), 64-bit integers for numbers, times and flags, `excluded`, `RETURNING`. So there is one
 //! place that says what a delivery or a claim does, and both stores are tested by the same cases.
 
+use std::time::Duration;
+
 use super::{StoreError, postgres::Pg, sqlite::Sqlite};
 
 /// A value for a statement.
@@ -80,7 +82,7 @@ pub(super) use params;
 #[derive(Clone, Copy)]
 pub(super) enum Row<'r> {
     Sqlite(&'r rusqlite::Row<'r>),
-    Postgres(&'r ::postgres::Row),
+    Postgres(&'r tokio_postgres::Row),
 }
 
 /// What can be read from a row.
@@ -143,6 +145,17 @@ impl Db<'_> {
         }
     }
 
+    /// Executes, at the latest with the next statement; its error is that one's, or the write's.
+    pub(super) fn later(&self, sql: &'static str, params: &[Param<'_>]) -> Result<(), StoreError> {
+        match self {
+            Self::Sqlite(db) => db.execute(sql, params).map(drop),
+            Self::Postgres(db) => {
+                db.later(sql, params);
+                Ok(())
+            }
+        }
+    }
+
     /// The first row, if there is one.
     pub(super) fn first<T>(
         &self,
@@ -153,6 +166,20 @@ impl Db<'_> {
         match self {
             Self::Sqlite(db) => db.first(sql, params, map),
             Self::Postgres(db) => db.first(sql, params, map),
+        }
+    }
+
+    /// The first row of a statement that goes as one with those of [`Self::later`] before it: they
+    /// change rows of different tables, and none sees what another does.
+    pub(super) fn first_of_all<T>(
+        &self,
+        sql: &'static str,
+        params: &[Param<'_>],
+        map: impl FnOnce(&Row<'_>) -> Result<T, StoreError>,
+    ) -> Result<Option<T>, StoreError> {
+        match self {
+            Self::Sqlite(db) => db.first(sql, params, map),
+            Self::Postgres(db) => db.first_of_all(sql, params, map),
         }
     }
 
@@ -207,17 +234,32 @@ impl Db<'_> {
         &self,
         work: impl FnOnce(&Self) -> Result<T, StoreError>,
     ) -> Result<T, StoreError> {
-        let say = |sql: &'static str| match self {
-            Self::Sqlite(db) => db.execute(sql, &[]).map(drop),
-            Self::Postgres(db) => db.batch(sql),
-        };
-        say("SAVEPOINT one")?;
-        let outcome = work(self);
-        if outcome.is_err() {
-            say("ROLLBACK TO one")?;
+        match self {
+            Self::Sqlite(db) => {
+                db.execute("SAVEPOINT one", &[])?;
+                let outcome = work(self);
+                if outcome.is_err() {
+                    db.execute("ROLLBACK TO one", &[])?;
+                }
+                db.execute("RELEASE one", &[])?;
+                outcome
+            }
+            Self::Postgres(db) => {
+                db.save()?;
+                let outcome = work(self).and_then(|done| db.flush().map(|()| done));
+                outcome.or_else(|error| db.undo().and(Err(error)))
+            }
         }
-        say("RELEASE one")?;
-        outcome
+    }
+
+    /// A transaction takes no more writes after this long: the first of them waits for the last.
+    pub(super) const fn patience(&self) -> Duration {
+        match self {
+            Self::Sqlite(_) => Duration::from_millis(2),
+            // Its statements go to a server and back: fewer in one would mean more commits than
+            // writes; more, that senders wait for each other instead of sending.
+            Self::Postgres(_) => Duration::from_millis(4),
+        }
     }
 
     /// Milliseconds since 1970 by the clock that all who write this store share.

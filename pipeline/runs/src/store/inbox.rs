@@ -20,6 +20,10 @@ const KEPT_BODIES: i64 = 2_000;
 const KEPT_BODY: usize = 128 * 1024;
 /// Rows (about 200 bytes each) are kept for this many: far beyond what a sender redelivers.
 const KEPT_ROWS: i64 = 200_000;
+/// Old rows go this many at a time.
+const ROUND: i64 = 64;
+/// Numbers of rows may have gaps: so many are looked at.
+const LOOKED_AT: i64 = 2 * ROUND;
 /// Alerts kept.
 const KEPT_ALERTS: i64 = 10_000;
 
@@ -119,12 +123,8 @@ impl Store {
 }
 
 fn deliver(db: &Db<'_>, delivery: &Delivery, digest: &[u8]) -> Result<Receipt, StoreError> {
-    let before: Option<(i64, Vec<u8>, Option<String>)> = db.first(
-        "SELECT seq, digest, run FROM deliveries WHERE id = ?1",
-        params![delivery.id],
-        |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)),
-    )?;
-    if let Some((_, known, run)) = &before {
+    let known = Known::of(db, delivery)?;
+    if let Some(Before { digest: known, run, .. }) = &known.before {
         if known != digest {
             return Ok(Receipt::Reused);
         }
@@ -134,9 +134,10 @@ fn deliver(db: &Db<'_>, delivery: &Delivery, digest: &[u8]) -> Result<Receipt, S
         // Refused or ignored before: judged anew, for the list may have changed since.
     }
     let now = now_ms();
+    let before = known.before.as_ref().map(|before| before.seq);
     let (receipt, repository, tag) = match &delivery.decision {
         Decision::Run { push, route } => {
-            let receipt = pushed(db, push, route, now)?;
+            let receipt = pushed(db, push, route, known, now)?;
             (receipt, Some(route.repository.as_str()), Some(push.tag.as_str()))
         }
         Decision::Deleted { repository, tag } => {
@@ -155,7 +156,7 @@ fn deliver(db: &Db<'_>, delivery: &Delivery, digest: &[u8]) -> Result<Receipt, S
         Receipt::Recorded if tag.is_some() => ("deleted", None),
         Receipt::Recorded | Receipt::Reused => ("ignored", None),
     };
-    if let Some((seq, ..)) = before {
+    if let Some(seq) = before {
         db.execute(
             "UPDATE deliveries SET outcome = ?2, run = ?3 WHERE seq = ?1",
             params![seq, outcome, run],
@@ -166,7 +167,7 @@ fn deliver(db: &Db<'_>, delivery: &Delivery, digest: &[u8]) -> Result<Receipt, S
     let keep = !matches!(outcome, "repeat" | "ignored") && delivery.body.len() <= KEPT_BODY;
     let body = keep.then_some(&delivery.body[..]);
     let headers = keep.then_some(&delivery.headers);
-    let newest: Option<i64> = db.first(
+    let newest: Option<i64> = db.first_of_all(
         "INSERT INTO deliveries
            (id, received, event, repository, tag, outcome, run, digest, headers, body)
          VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10) RETURNING seq",
@@ -188,24 +189,89 @@ fn deliver(db: &Db<'_>, delivery: &Delivery, digest: &[u8]) -> Result<Receipt, S
     Ok(receipt)
 }
 
-/// Each new row pushes one out: the store's size is bounded without a sweep.
+/// New rows push old ones out: the store's size is bounded without a sweep.
 fn forget(db: &Db<'_>, newest: i64) -> Result<(), StoreError> {
+    if newest % ROUND != 0 {
+        return Ok(());
+    }
+    let (bare, gone) = (newest - KEPT_BODIES, newest - KEPT_ROWS);
     db.execute(
-        "UPDATE deliveries SET body = NULL, headers = NULL WHERE seq = ?1",
-        params![newest - KEPT_BODIES],
+        "UPDATE deliveries SET body = NULL, headers = NULL
+         WHERE seq > ?1 AND seq <= ?2 AND headers IS NOT NULL",
+        params![bare - LOOKED_AT, bare],
     )?;
-    db.execute("DELETE FROM deliveries WHERE seq = ?1", params![newest - KEPT_ROWS])?;
+    db.execute(
+        "DELETE FROM deliveries WHERE seq > ?1 AND seq <= ?2",
+        params![gone - LOOKED_AT, gone],
+    )?;
     Ok(())
 }
 
-fn pushed(db: &Db<'_>, push: &TagPush, route: &Route, now: i64) -> Result<Receipt, StoreError> {
+/// What is known of a delivery and of what it is about.
+#[derive(Default)]
+struct Known {
+    /// The delivery of the same id.
+    before: Option<Before>,
+    /// Where its tag is recorded.
+    recorded: Option<Target>,
+    /// The runs that were made for its tag.
+    runs: Vec<(String, Target)>,
+    /// What a new run gets.
+    next: Next,
+}
+
+struct Before {
+    seq: i64,
+    digest: Vec<u8>,
+    run: Option<String>,
+}
+
+impl Known {
+    /// In one question: each takes its way to a server and back.
+    fn of(db: &Db<'_>, delivery: &Delivery) -> Result<Self, StoreError> {
+        let about = match &delivery.decision {
+            Decision::Run { push, route } => Some((&route.repository, &push.tag, &route.car_kind)),
+            Decision::Deleted { .. } | Decision::Ignored { .. } => None,
+        };
+        let (repository, tag) = (about.map(|about| about.0), about.map(|about| about.1));
+        let target =
+            |commit, object: Option<String>| object.map(|object| Target { commit, object });
+        let mut known = Self::default();
+        db.all(
+            "SELECT deliveries.seq, deliveries.digest, deliveries.run, tags.commit_id, tags.object,
+               runs.id, runs.commit_id, runs.object,
+               (SELECT max(seq) FROM runs),
+               (SELECT value FROM counters WHERE source = ?2 AND kind = ?4)
+             FROM (SELECT 1) AS one
+             LEFT JOIN deliveries ON deliveries.id = ?1
+             LEFT JOIN tags ON tags.repository = ?2 AND tags.tag = ?3
+             LEFT JOIN runs ON runs.repository = ?2 AND runs.tag = ?3 AND runs.rollback = 0",
+            params![delivery.id, repository, tag, about.map(|about| about.2)],
+            |row| {
+                if let Some(seq) = row.get(0)? {
+                    known.before = Some(Before { seq, digest: row.get(1)?, run: row.get(2)? });
+                }
+                known.recorded = target(row.get(3)?, row.get(4)?);
+                let made_for = target(row.get(6)?, row.get(7)?);
+                known.runs.extend(row.get::<Option<String>>(5)?.zip(made_for));
+                known.next = Next::after(row.get(8)?, row.get(9)?);
+                Ok(())
+            },
+        )?;
+        Ok(known)
+    }
+}
+
+fn pushed(
+    db: &Db<'_>,
+    push: &TagPush,
+    route: &Route,
+    known: Known,
+    now: i64,
+) -> Result<Receipt, StoreError> {
     let offered = Target::of(push);
     let repository = &route.repository;
-    let recorded = db.first(
-        "SELECT commit_id, object FROM tags WHERE repository = ?1 AND tag = ?2",
-        params![repository, push.tag],
-        |row| Ok(Target { commit: row.get(0)?, object: row.get(1)? }),
-    )?;
+    let Known { recorded, runs, next, .. } = known;
     let shown = offered.shown();
     let about = (repository.as_str(), push.tag.as_str(), shown.as_str());
     match recorded {
@@ -222,7 +288,7 @@ fn pushed(db: &Db<'_>, push: &TagPush, route: &Route, now: i64) -> Result<Receip
         }
         Some(_) | None => {}
     }
-    db.execute(
+    db.later(
         "INSERT INTO tags (repository, tag, commit_id, object, first_seen)
              VALUES (?1, ?2, ?3, ?4, ?5)
              ON CONFLICT (repository, tag) DO UPDATE SET
@@ -230,12 +296,6 @@ fn pushed(db: &Db<'_>, push: &TagPush, route: &Route, now: i64) -> Result<Receip
                  THEN coalesce(excluded.commit_id, tags.commit_id) ELSE excluded.commit_id END,
                object = excluded.object, deleted = NULL",
         params![repository, push.tag, offered.commit, offered.object, now],
-    )?;
-    let runs = db.all(
-        "SELECT id, commit_id, object FROM runs
-         WHERE repository = ?1 AND tag = ?2 AND rollback = 0",
-        params![repository, push.tag],
-        |row| Ok((row.get::<String>(0)?, Target { commit: row.get(1)?, object: row.get(2)? })),
     )?;
     if let Some((run, _)) = runs.into_iter().find(|(_, target)| target.same(&offered)) {
         return Ok(Receipt::Accepted { run, repeat: true });
@@ -250,7 +310,7 @@ fn pushed(db: &Db<'_>, push: &TagPush, route: &Route, now: i64) -> Result<Receip
         rollback: false,
         local: None,
     };
-    let run = new.queue(db, now)?;
+    let run = new.queue_as(db, next, now)?;
     if route.supersede {
         supersede(db, route, &run, now)?;
     }
@@ -282,23 +342,44 @@ pub(super) struct NewRun<'a> {
     pub(super) local: Option<&'a LocalModel>,
 }
 
+/// The numbers of the next run. Nobody else takes them before the transaction ends.
+#[derive(Clone, Copy, Debug, Default)]
+struct Next {
+    seq: i64,
+    counter: i64,
+}
+
+impl Next {
+    /// After the last run of all, and the last counter of a source and kind.
+    fn after(seq: Option<i64>, counter: Option<i64>) -> Self {
+        let next = |last: Option<i64>| last.unwrap_or(0).saturating_add(1);
+        Self { seq: next(seq), counter: next(counter) }
+    }
+}
+
 impl NewRun<'_> {
     /// Queues it under the next counter; its id.
     pub(super) fn queue(&self, db: &Db<'_>, now: i64) -> Result<String, StoreError> {
-        let counter = counters::next(db, self.repository, self.kind)?;
-        let counter = i64::try_from(counter.get()).expect("a counter is below 2^53");
+        let next = db.first(
+            "SELECT (SELECT max(seq) FROM runs),
+               (SELECT value FROM counters WHERE source = ?1 AND kind = ?2)",
+            params![self.repository, self.kind],
+            |row| Ok(Next::after(row.get(0)?, row.get(1)?)),
+        )?;
+        self.queue_as(db, next.unwrap_or_default(), now)
+    }
+
+    fn queue_as(&self, db: &Db<'_>, next: Next, now: i64) -> Result<String, StoreError> {
+        counters::take(db, self.repository, self.kind, next.counter)?;
         let local = self.local.map(super::journal::json).transpose()?;
-        let seq: Option<i64> =
-            db.first("SELECT coalesce(max(seq), 0) + 1 FROM runs", &[], |row| row.get(0))?;
-        let seq = seq.unwrap_or(1);
         // The random part tells runs of different stores apart in logs and provenance.
-        let id = format!("r{seq}-{:08x}", OsRng.next_u32());
-        db.execute(
+        let id = format!("r{}-{:08x}", next.seq, OsRng.next_u32());
+        db.later(
             "INSERT INTO runs (seq, id, state, repository, tag, commit_id, object, pipeline, kind,
                counter, rollback, created, updated, local)
              VALUES (?1, ?2, 'queued', ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?11, ?12)",
             params![
-                seq,
+                next.seq,
                 id,
                 self.repository,
                 self.tag,
@@ -306,7 +387,7 @@ impl NewRun<'_> {
                 self.object,
                 self.pipeline,
                 self.kind,
-                counter,
+                next.counter,
                 self.rollback,
                 now,
                 local

@@ -20,6 +20,7 @@ mod figures;
 mod follow;
 mod inbox;
 mod journal;
+mod kept;
 pub mod migrate;
 mod outbox;
 mod postgres;
@@ -29,6 +30,7 @@ mod sqlite;
 mod tags;
 mod takeover;
 mod types;
+mod wire;
 mod writer;
 
 use std::{

@@ -4,10 +4,16 @@
 //! replicas, as there is with `SQLite`: what a claim or a delivery decides cannot be overtaken. A
 //! replica that dies takes its connection with it, and the server gives the lock free.
 
-use std::{cell::RefCell, collections::HashMap, error::Error, path::PathBuf};
+use std::{
+    cell::{Cell, RefCell},
+    collections::HashMap,
+    error::Error,
+    fmt::Write as _,
+    path::PathBuf,
+};
 
-use ::postgres::{
-    Client, Statement,
+use tokio_postgres::{
+    Statement,
     types::{IsNull, ToSql, Type, private::BytesMut, to_sql_checked},
 };
 
@@ -17,12 +23,14 @@ use super::{
     db::{Param, Row},
     migrate,
     schema::postgres::MIGRATIONS,
+    wire::{Owned, Wire},
 };
 
 /// The lock of all writers: "pitlane" in ASCII.
 const LOCK: i64 = 0x0070_6974_6c61_6e65;
-impl From<::postgres::Error> for StoreError {
-    fn from(error: ::postgres::Error) -> Self {
+
+impl From<tokio_postgres::Error> for StoreError {
+    fn from(error: tokio_postgres::Error) -> Self {
         Self::Sql(told(&error))
     }
 }
@@ -30,8 +38,13 @@ impl From<::postgres::Error> for StoreError {
 /// A connection with its prepared statements; made anew when it was lost.
 pub(crate) struct Pg {
     url: PostgresUrl,
-    client: RefCell<Option<Client>>,
-    statements: RefCell<HashMap<&'static str, Statement>>,
+    wire: RefCell<Option<Wire>>,
+    /// By their texts: several where they go as one.
+    statements: RefCell<HashMap<Vec<&'static str>, Statement>>,
+    /// Statements that wait for the next.
+    later: RefCell<Vec<(&'static str, Vec<Owned>)>>,
+    /// Whether the transaction has a savepoint that the next part replaces.
+    saved: Cell<bool>,
 }
 
 impl Pg {
@@ -45,8 +58,14 @@ impl Pg {
     /// Connects.
     pub(super) fn reader(url: &PostgresUrl) -> Result<Self, StoreError> {
         let problem = |reason| StoreError::Unreachable { server: format!("{url:?}"), reason };
-        let client = RefCell::new(Some(url.connect().map_err(problem)?));
-        Ok(Self { url: url.clone(), client, statements: RefCell::default() })
+        let wire = RefCell::new(Some(url.connect().map_err(problem)?));
+        Ok(Self {
+            url: url.clone(),
+            wire,
+            statements: RefCell::default(),
+            later: RefCell::default(),
+            saved: Cell::new(false),
+        })
     }
 
     fn migrate(&self) -> Result<(), StoreError> {
@@ -91,20 +110,59 @@ impl Pg {
         }
         let server = format!("{:?}", self.url);
         let problem = |reason| StoreError::Unreachable { server, reason };
-        let client = self.url.connect().map_err(problem)?;
+        let wire = self.url.connect().map_err(problem)?;
         self.statements.borrow_mut().clear();
-        *self.client.borrow_mut() = Some(client);
+        self.later.borrow_mut().clear();
+        *self.wire.borrow_mut() = Some(wire);
         Ok(())
     }
 
     pub(super) fn alive(&self) -> bool {
-        self.client.borrow().as_ref().is_some_and(|client| !client.is_closed())
+        self.wire.borrow().as_ref().is_some_and(|wire| !wire.is_closed())
     }
 
     pub(super) fn begin(&self) -> Result<(), StoreError> {
         self.revive()?;
-        self.batch("BEGIN")?;
-        self.execute("SELECT pg_advisory_xact_lock(?1)", &[Param::Int(LOCK)]).map(drop)
+        self.saved.set(false);
+        self.batch(&format!("BEGIN; SELECT pg_advisory_xact_lock({LOCK})"))
+    }
+
+    /// Begins a part of the transaction that [`Self::undo`] takes back; the part before it stands.
+    pub(super) fn save(&self) -> Result<(), StoreError> {
+        let text = match self.saved.replace(true) {
+            true => "RELEASE one; SAVEPOINT one",
+            false => "SAVEPOINT one",
+        };
+        self.with(|wire| {
+            wire.batch_later(text);
+            Ok(())
+        })
+    }
+
+    /// Sends what waits, so that a part's last error is its own.
+    pub(super) fn flush(&self) -> Result<(), StoreError> {
+        self.hand_over()?;
+        self.with(Wire::flush)
+    }
+
+    /// What waits goes along with the next statement, each for itself.
+    fn hand_over(&self) -> Result<(), StoreError> {
+        for (sql, params) in self.later.take() {
+            let statement = self.statement(&[sql])?;
+            self.with(|wire| {
+                wire.execute_later(statement, params);
+                Ok(())
+            })?;
+        }
+        Ok(())
+    }
+
+    /// Takes the part back that was begun last.
+    pub(super) fn undo(&self) -> Result<(), StoreError> {
+        // Its beginning may still wait, without which an earlier part would be taken back.
+        self.later.borrow_mut().clear();
+        drop(self.with(Wire::flush));
+        self.batch("ROLLBACK TO one")
     }
 
     pub(super) fn roll_back(&self) {
@@ -115,7 +173,8 @@ impl Pg {
     }
 
     pub(super) fn batch(&self, sql: &str) -> Result<(), StoreError> {
-        self.with(|client| client.batch_execute(sql))
+        self.hand_over()?;
+        self.with(|wire| wire.batch(sql))
     }
 
     pub(super) fn clock(&self) -> Result<i64, StoreError> {
@@ -126,20 +185,20 @@ impl Pg {
 
     fn with<T>(
         &self,
-        work: impl FnOnce(&mut Client) -> Result<T, ::postgres::Error>,
+        work: impl FnOnce(&Wire) -> Result<T, tokio_postgres::Error>,
     ) -> Result<T, StoreError> {
-        match self.client.borrow_mut().as_mut() {
-            Some(client) => Ok(work(client)?),
+        match self.wire.borrow().as_ref() {
+            Some(wire) => Ok(work(wire)?),
             None => Err(StoreError::Stopped),
         }
     }
 
-    fn statement(&self, sql: &'static str) -> Result<Statement, StoreError> {
-        if let Some(known) = self.statements.borrow().get(sql) {
+    fn statement(&self, texts: &[&'static str]) -> Result<Statement, StoreError> {
+        if let Some(known) = self.statements.borrow().get(texts) {
             return Ok(known.clone());
         }
-        let made = self.with(|client| client.prepare(&numbered(sql)))?;
-        self.statements.borrow_mut().insert(sql, made.clone());
+        let made = self.with(|wire| wire.prepare(&as_one(texts)))?;
+        self.statements.borrow_mut().insert(texts.to_vec(), made.clone());
         Ok(made)
     }
 
@@ -147,10 +206,10 @@ impl Pg {
         &self,
         sql: &'static str,
         params: &[Param<'_>],
-    ) -> Result<Vec<::postgres::Row>, StoreError> {
-        let statement = self.statement(sql)?;
-        let params: Vec<&(dyn ToSql + Sync)> = params.iter().map(|one| one as _).collect();
-        self.with(|client| client.query(&statement, &params))
+    ) -> Result<Vec<tokio_postgres::Row>, StoreError> {
+        self.hand_over()?;
+        let statement = self.statement(&[sql])?;
+        self.with(|wire| wire.query(&statement, params))
     }
 
     pub(super) fn execute(
@@ -158,10 +217,31 @@ impl Pg {
         sql: &'static str,
         params: &[Param<'_>],
     ) -> Result<usize, StoreError> {
-        let statement = self.statement(sql)?;
-        let params: Vec<&(dyn ToSql + Sync)> = params.iter().map(|one| one as _).collect();
-        let changed = self.with(|client| client.execute(&statement, &params))?;
+        self.hand_over()?;
+        let statement = self.statement(&[sql])?;
+        let changed = self.with(|wire| wire.execute(&statement, params))?;
         Ok(usize::try_from(changed).unwrap_or(usize::MAX))
+    }
+
+    /// Executes with the next statement.
+    pub(super) fn later(&self, sql: &'static str, params: &[Param<'_>]) {
+        self.later.borrow_mut().push((sql, Owned::all(params)));
+    }
+
+    /// As one statement with what waits.
+    pub(super) fn first_of_all<T>(
+        &self,
+        sql: &'static str,
+        params: &[Param<'_>],
+        map: impl FnOnce(&Row<'_>) -> Result<T, StoreError>,
+    ) -> Result<Option<T>, StoreError> {
+        let before = self.later.take();
+        let texts: Vec<_> = before.iter().map(|(text, _)| *text).chain([sql]).collect();
+        let statement = self.statement(&texts)?;
+        let waited = before.iter().flat_map(|(_, params)| params.iter().map(Owned::param));
+        let params: Vec<_> = waited.chain(params.iter().copied()).collect();
+        let rows = self.with(|wire| wire.query(&statement, &params))?;
+        rows.first().map(|row| map(&Row::Postgres(row))).transpose()
     }
 
     pub(super) fn first<T>(
@@ -185,15 +265,37 @@ impl Pg {
 
 impl Drop for Pg {
     fn drop(&mut self) {
-        // The client says goodbye in a runtime of its own, which cannot be within another one.
-        let client = self.client.take();
-        drop(std::thread::spawn(move || drop(client)));
+        // It says goodbye in a runtime of its own, which cannot be within another one.
+        if let Some(wire) = self.wire.take() {
+            drop(std::thread::spawn(move || wire.close()));
+        }
     }
 }
 
-/// `?1` as the server writes it: `$1`. There is no question mark in our texts but these.
-fn numbered(sql: &str) -> String {
-    sql.replace('?', "$")
+/// Statements as one: those before the last are parts of it, and parameters are counted through.
+/// `?1` is `$1` to the server; there is no question mark in our texts but these.
+fn as_one(texts: &[&str]) -> String {
+    let mut counted = 0;
+    let mut numbered = Vec::with_capacity(texts.len());
+    for text in texts {
+        let (mut made, mut most) = (String::with_capacity(text.len() + 8), 0);
+        let mut pieces = text.split('?');
+        made.push_str(pieces.next().unwrap_or_default());
+        for piece in pieces {
+            let end = piece.find(|c: char| !c.is_ascii_digit()).unwrap_or(piece.len());
+            let number: usize = piece[..end].parse().unwrap_or(0);
+            most = most.max(number);
+            let _ = write!(made, "${}{}", counted + number, &piece[end..]);
+        }
+        counted += most;
+        numbered.push(made);
+    }
+    let last = numbered.pop().unwrap_or_default();
+    let parts = numbered.iter().enumerate().map(|(n, text)| format!("part{n} AS ({text})"));
+    match parts.collect::<Vec<_>>() {
+        parts if parts.is_empty() => last,
+        parts => format!("WITH {} {last}", parts.join(", ")),
+    }
 }
 
 impl ToSql for Param<'_> {
@@ -216,4 +318,22 @@ impl ToSql for Param<'_> {
     }
 
     to_sql_checked!();
+}
+
+#[cfg(test)]
+mod tests {
+    use super::as_one;
+
+    #[test]
+    fn statements_go_as_one() {
+        let one = "SELECT a FROM b WHERE c = ?1 AND d > ?2 OR c = ?1";
+        assert_eq!(as_one(&[one]), "SELECT a FROM b WHERE c = $1 AND d > $2 OR c = $1");
+        assert_eq!(
+            as_one(&["INSERT INTO a VALUES (?2, ?1)", "DELETE FROM b", "UPDATE c SET d = ?1"]),
+            "WITH part0 AS (INSERT INTO a VALUES ($2, $1)), part1 AS (DELETE FROM b) \
+             UPDATE c SET d = $3"
+        );
+        let many = (1..=12).map(|n| format!("?{n}")).collect::<Vec<_>>().join(", ");
+        assert!(as_one(&[&many, &many]).ends_with("$23, $24"));
+    }
 }

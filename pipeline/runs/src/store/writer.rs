@@ -21,8 +21,8 @@ const QUEUE: usize = 4096;
 const ROOM: Duration = Duration::from_secs(5);
 /// Writes per transaction: bounds the time the first one of a batch waits for its commit.
 const BATCH: usize = 256;
-/// A transaction takes no more writes after this long, and waits no longer for them to come.
-const BATCH_TIME: Duration = Duration::from_millis(2);
+/// A transaction waits no longer for writes to come.
+const GATHER: Duration = Duration::from_millis(2);
 /// Looks for more writes this often while waiting for them.
 const LOOK: Duration = Duration::from_micros(50);
 /// How long a process waits for its predecessor to let go of the store.
@@ -154,7 +154,7 @@ impl Last {
     /// without a short wait the first of them would have a transaction (and a sync) to itself,
     /// and the others would wait for that. A lone sender never waits.
     fn gather(&self, waiting: &mpsc::Receiver<Work>) {
-        let (start, limit) = (Instant::now(), (self.took / 2).min(BATCH_TIME));
+        let (start, limit) = (Instant::now(), (self.took / 2).min(GATHER));
         while waiting.len() + 1 < self.writes && start.elapsed() < limit {
             std::thread::sleep(LOOK);
         }
@@ -172,7 +172,7 @@ fn transaction(
     let start = Instant::now();
     done.push(first(db));
     // A full disk makes SQLite end the transaction itself; then COMMIT fails and all are told.
-    while done.len() < BATCH && start.elapsed() < BATCH_TIME && db.in_transaction() {
+    while done.len() < BATCH && start.elapsed() < db.patience() && db.in_transaction() {
         let Ok(next) = waiting.try_recv() else { break };
         done.push(next(db));
     }

@@ -47,6 +47,23 @@ impl Place {
         }
     }
 
+    /// A number, by another program than ours.
+    pub(crate) fn number(&self, sql: &str) -> i64 {
+        match self {
+            Self::Sqlite(dir) => {
+                let file = rusqlite::Connection::open(dir.path().join("s.db")).unwrap();
+                file.query_row(sql, [], |row| row.get(0)).unwrap()
+            }
+            Self::Postgres(server) => {
+                let mut psql = std::process::Command::new("psql");
+                psql.args(["-qXtA", "-v", "ON_ERROR_STOP=1", "-c", sql]).arg(server.url());
+                let ran = psql.output().unwrap();
+                assert!(ran.status.success(), "{}", String::from_utf8_lossy(&ran.stderr));
+                String::from_utf8(ran.stdout).unwrap().trim().parse().unwrap()
+            }
+        }
+    }
+
     pub(crate) fn sql(&self, text: &str) {
         let Self::Postgres(server) = self else { panic!("a file") };
         let mut psql = std::process::Command::new("psql");

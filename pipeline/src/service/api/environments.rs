@@ -1,5 +1,7 @@
 //! Where releases have come to, and who lets them go on: cars and people.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use axum::{
     Json,
     extract::{State, rejection::JsonRejection},
@@ -19,6 +21,35 @@ use crate::{
         store::{Approved, CarStatus, RunState, now_ms, output},
     },
 };
+
+/// The environments of each pipeline that has any.
+#[derive(Clone, Debug, Default)]
+pub struct Environments {
+    of: BTreeMap<String, BTreeSet<String>>,
+}
+
+impl Environments {
+    /// Those of a pipeline.
+    pub fn add(&mut self, pipeline: String, names: impl IntoIterator<Item = String>) {
+        self.of.entry(pipeline).or_default().extend(names);
+    }
+
+    /// Whether a pipeline's releases go there: a word for an environment that is none would be
+    /// kept and never heard.
+    fn check(&self, pipeline: &str, environment: &str) -> Result<(), Refused> {
+        let known = self.of.get(pipeline);
+        if known.is_some_and(|known| known.contains(environment)) {
+            return Ok(());
+        }
+        let why = format!("pipeline {pipeline} has no environment `{environment}`");
+        let names: Vec<&str> = known.into_iter().flatten().map(String::as_str).collect();
+        let hint = match names.is_empty() {
+            true => "its `promote.environments` names none".to_owned(),
+            false => format!("it has {}", names.join(", ")),
+        };
+        Err(Refused::new(StatusCode::BAD_REQUEST, "environment", why, hint))
+    }
+}
 
 pub(super) async fn places(
     State(api): Shared,
@@ -47,6 +78,7 @@ pub(super) async fn approve(
         return Err(bad("by", "`by` must say who approves it, in at most 200 characters".into()));
     }
     let run = api.store.run(&id).await?;
+    api.environments.check(&run.pipeline, environment.as_str())?;
     let steps = api.store.steps(&id).await?;
     let image =
         output(&steps, Step::Check).and_then(|output| output["image"].as_str()).unwrap_or_default();

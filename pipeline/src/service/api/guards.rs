@@ -7,7 +7,7 @@ use axum::{
     http::{StatusCode, header, request::Parts},
 };
 
-use super::ApiState;
+use super::{ApiState, is_run_id};
 use crate::service::{reply::Refused, store::StoreError};
 
 /// A run's id in a path.
@@ -21,12 +21,7 @@ impl FromRequestParts<Arc<ApiState>> for RunId {
         let Ok(Path(id)) = Path::<String>::from_request_parts(parts, api).await else {
             return Err(unknown());
         };
-        let (number, random) =
-            id.strip_prefix('r').and_then(|rest| rest.split_once('-')).ok_or_else(unknown)?;
-        let digits = (1..=19).contains(&number.len()) && number.bytes().all(|b| b.is_ascii_digit());
-        let hex =
-            random.len() == 8 && random.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
-        if digits && hex { Ok(Self(id)) } else { Err(unknown()) }
+        if is_run_id(&id) { Ok(Self(id)) } else { Err(unknown()) }
     }
 }
 

@@ -5,6 +5,7 @@ mod api;
 mod deliveries;
 mod executor;
 mod hook;
+mod keeping;
 mod load;
 mod resume;
 mod webhook;

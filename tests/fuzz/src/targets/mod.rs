@@ -9,6 +9,7 @@ mod device;
 mod drills;
 mod fetch;
 mod files;
+mod gates;
 mod images;
 mod keys;
 mod layers;
@@ -27,7 +28,7 @@ use crate::Target;
 
 /// All targets, in the order of `docs/fuzzing.md`.
 pub fn all() -> impl Iterator<Item = Target> {
-    let groups: [&[Target]; 19] = [
+    let groups: [&[Target]; 20] = [
         names::TARGETS,
         images::TARGETS,
         signatures::TARGETS,
@@ -35,6 +36,7 @@ pub fn all() -> impl Iterator<Item = Target> {
         admission::TARGETS,
         cluster::TARGETS,
         files::TARGETS,
+        gates::TARGETS,
         parts::TARGETS,
         keys::TARGETS,
         signer::TARGETS,
