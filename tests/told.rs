@@ -207,7 +207,7 @@ fn releases_go_on_by_the_word_of_cars_and_people() {
     };
     assert_eq!(approve("token-s1", "street"), 401, "a car is no person");
     assert_eq!(approve(&token, "Straße"), 422);
-    assert_eq!(approve(&token, "streets"), 400, "there is no such environment");
+    assert_eq!(approve(&token, "streets"), 404, "there is no such environment");
     assert_eq!(approve(&token, "street"), 202);
     until(60, "it comes to the street", || has(&lane, "street").then_some(()));
     let commits =

@@ -47,7 +47,7 @@ impl Environments {
             true => "its `promote.environments` names none".to_owned(),
             false => format!("it has {}", names.join(", ")),
         };
-        Err(Refused::new(StatusCode::BAD_REQUEST, "environment", why, hint))
+        Err(Refused::new(StatusCode::NOT_FOUND, "environment", why, hint))
     }
 }
 
