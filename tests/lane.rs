@@ -28,6 +28,8 @@ mod conversions;
 #[cfg(test)]
 mod demo;
 #[cfg(test)]
+mod embedded;
+#[cfg(test)]
 mod fronts;
 #[cfg(test)]
 mod gated;

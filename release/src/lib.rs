@@ -5,6 +5,7 @@
 //! by the code that the car runs.
 //!
 //! # Modules
+//! - words: [`causes`](fn@causes)
 //! - names: [`digest`], [`reference`](mod@reference), [`source`], [`platform`], [`counter`]
 //! - formats: [`oci`], [`model`], [`facts`], [`golden`], [`statement`], [`lap`], [`provenance`],
 //!   [`yaml`]
@@ -16,6 +17,7 @@
 pub mod admit;
 #[cfg(feature = "crypto")]
 pub mod bundle;
+mod causes;
 #[cfg(feature = "crypto")]
 mod check;
 pub mod counter;
@@ -46,6 +48,7 @@ mod text;
 pub mod vsa;
 pub mod yaml;
 
+pub use causes::causes;
 #[cfg(feature = "crypto")]
 pub use check::Check;
 pub use counter::{Counter, Floor};

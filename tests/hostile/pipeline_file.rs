@@ -159,6 +159,12 @@ const SERVICES: &[(&str, Edit, &str)] = rows! {
     "runs below nothing": |text| service(text, "\"concurrent\":-1")
         => "error: DIR/config/hostile.yaml: not a service configuration: error: line 1 column N: \
            invalid u64";
+    "nothing is kept": |text| service(text, "\"keep\":{\"days\":0}")
+        => "error: DIR/config/hostile.yaml: not a service configuration: field `keep.days`: 0; \
+           want 1 to 36500";
+    "a registry of no size": |text| service(text, "\"registry\":{\"quotaGib\":0}")
+        => "error: DIR/config/hostile.yaml: not a service configuration: field \
+           `registry.quotaGib`: 0; want 1 to 1048576";
 };
 
 #[test]

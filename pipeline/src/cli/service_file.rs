@@ -173,8 +173,10 @@ impl ServiceFile {
         let paths =
             parsed.pipelines.iter_mut().chain(&mut parsed.webhook_secret_files).chain(named);
         paths.for_each(|path| *path = dir.join(&*path));
-        parsed.keep.check().map_err(anyhow::Error::msg)?;
-        parsed.registry.check().map_err(anyhow::Error::msg)?;
+        let checked = parsed.keep.check().and_then(|()| parsed.registry.check());
+        checked
+            .map_err(anyhow::Error::msg)
+            .with_context(|| format!("{}: not a service configuration", file.display()))?;
         let shared = parsed.database.is_some() || parsed.database_file.is_some();
         if !parsed.work && !shared {
             bail!("field `work` is off and there is no `database`: nobody would execute the runs");

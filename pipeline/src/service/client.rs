@@ -3,7 +3,7 @@
 
 use std::{fmt::Write as _, time::Duration};
 
-use pitlane_release::CarKind;
+use pitlane_release::{CarKind, causes};
 use reqwest::{Method, Response, header};
 use serde::{Serialize, de::DeserializeOwned};
 
@@ -81,7 +81,7 @@ impl Client {
         }
         let http = builder.redirect(reqwest::redirect::Policy::none()).build();
         let http =
-            http.map_err(|e| ClientError::Http { address: base.clone(), reason: chain(&e) })?;
+            http.map_err(|e| ClientError::Http { address: base.clone(), reason: causes(&e) })?;
         Ok(Self { base, token, http })
     }
 
@@ -168,8 +168,10 @@ impl Client {
         id: &str,
         mut each: impl FnMut(&str, &str),
     ) -> Result<(), ClientError> {
-        let failed =
-            |e: &reqwest::Error| ClientError::Http { address: self.base.clone(), reason: chain(e) };
+        let failed = |e: &reqwest::Error| ClientError::Http {
+            address: self.base.clone(),
+            reason: causes(e),
+        };
         let url = format!("{}/runs/{}/events", self.base, segment(id));
         let mut response =
             self.http.get(url).timeout(LONGEST).send().await.map_err(|e| failed(&e))?;
@@ -225,8 +227,10 @@ impl Client {
         path: &str,
         body: Option<&impl Serialize>,
     ) -> Result<T, ClientError> {
-        let failed =
-            |e: &reqwest::Error| ClientError::Http { address: self.base.clone(), reason: chain(e) };
+        let failed = |e: &reqwest::Error| ClientError::Http {
+            address: self.base.clone(),
+            reason: causes(e),
+        };
         let mut request = self.http.request(method, format!("{}{path}", self.base));
         if let Some(token) = &self.token {
             request = request.header(header::AUTHORIZATION, token.header().as_str());
@@ -272,15 +276,4 @@ pub(super) async fn bounded(
         all.extend_from_slice(&chunk);
     }
     Ok(Some(all))
-}
-
-/// An error with its causes: reqwest's own text does not say "connection refused".
-pub(super) fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(inner) = cause {
-        let _ = write!(text, ": {inner}");
-        cause = inner.source();
-    }
-    text
 }

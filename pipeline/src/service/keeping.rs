@@ -107,7 +107,7 @@ impl Keeping {
                 _ = stopping.wait_for(|stop| *stop) => return,
             }
             pause = EVERY;
-            match self.once(now_ms(), &CollectOptions::default()).await {
+            match self.once(now_ms()).await {
                 Ok(Gone { folders: 0, rows: 0, .. }) => {}
                 Ok(Gone { folders, rows, .. }) => {
                     tracing::info!(folders, rows, "let go of old runs' files");
@@ -117,14 +117,14 @@ impl Keeping {
         }
     }
 
-    /// One look. Of `options` only the grace of the registry's collection counts.
-    pub async fn once(&self, now: i64, options: &CollectOptions) -> anyhow::Result<Gone> {
+    /// One look.
+    pub async fn once(&self, now: i64) -> anyhow::Result<Gone> {
         let mut gone = Gone { folders: self.folders(now).await?, ..Gone::default() };
         let cut = self.keep.cut(now);
         gone.rows = self.store.forget(cut).await?;
         if let Some(registry) = self.registry.clone() {
             let untagged = Some(Duration::from_hours(24) * self.keep.days);
-            let options = CollectOptions { untagged, ..options.clone() };
+            let options = CollectOptions { untagged, ..CollectOptions::default() };
             let (store, runtime) = (self.store.clone(), tokio::runtime::Handle::current());
             let needed = move || Ok(runtime.block_on(store.needed(cut))?);
             let collecting =

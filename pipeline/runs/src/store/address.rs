@@ -1,9 +1,8 @@
 //! Where a `PostgreSQL` server is, and how a connection to it comes about.
 
-use std::{
-    error::Error as _, fmt::Write as _, net::IpAddr, path::PathBuf, sync::Arc, time::Duration,
-};
+use std::{net::IpAddr, path::PathBuf, sync::Arc, time::Duration};
 
+use pitlane_release::causes;
 use rustls::{ClientConfig, RootCertStore, pki_types::CertificateDer};
 use tokio_postgres::{
     Config, NoTls,
@@ -43,7 +42,7 @@ impl PostgresUrl {
     /// When it is not such an address; the message does not repeat it.
     pub fn parse(text: &str, root: Option<PathBuf>) -> Result<Self, String> {
         let mut config: Config =
-            text.parse().map_err(|error: tokio_postgres::Error| told(&error))?;
+            text.parse().map_err(|error: tokio_postgres::Error| causes(&error))?;
         if config.get_hosts().is_empty() {
             return Err("it names no host: write postgres://user@host/database".into());
         }
@@ -70,8 +69,8 @@ impl PostgresUrl {
             let made = runtime.block_on(self.config.connect(tls));
             made.map(|(client, connection)| Wire::new(runtime, client, connection))
         }
-        .map_err(|error| told(&error))?;
-        wire.batch(SESSION).map_err(|error| told(&error))?;
+        .map_err(|error| causes(&error))?;
+        wire.batch(SESSION).map_err(|error| causes(&error))?;
         Ok(wire)
     }
 
@@ -98,15 +97,4 @@ impl PostgresUrl {
             .map_err(|error| error.to_string())?;
         Ok(builder.with_root_certificates(roots).with_no_client_auth())
     }
-}
-
-/// An error with its causes, which say what happened.
-pub(super) fn told(error: &tokio_postgres::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(inner) = cause {
-        let _ = write!(text, ": {inner}");
-        cause = inner.source();
-    }
-    text
 }

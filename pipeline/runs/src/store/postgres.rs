@@ -12,6 +12,7 @@ use std::{
     path::PathBuf,
 };
 
+use pitlane_release::causes;
 use tokio_postgres::{
     Statement,
     types::{IsNull, ToSql, Type, private::BytesMut, to_sql_checked},
@@ -19,7 +20,7 @@ use tokio_postgres::{
 
 use super::{
     StoreError,
-    address::{PostgresUrl, told},
+    address::PostgresUrl,
     db::{Param, Row},
     migrate,
     schema::postgres::MIGRATIONS,
@@ -31,7 +32,7 @@ const LOCK: i64 = 0x0070_6974_6c61_6e65;
 
 impl From<tokio_postgres::Error> for StoreError {
     fn from(error: tokio_postgres::Error) -> Self {
-        Self::Sql(told(&error))
+        Self::Sql(causes(&error))
     }
 }
 

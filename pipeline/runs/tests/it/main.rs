@@ -5,6 +5,8 @@ mod backup;
 #[cfg(test)]
 mod deliveries;
 #[cfg(test)]
+mod kept;
+#[cfg(test)]
 mod place;
 #[cfg(test)]
 mod server;

@@ -62,15 +62,12 @@ pub(super) async fn open(
             let places = promote.environments().into_iter().map(|one| one.name.to_string());
             environments.add(name.clone(), places);
         }
-        if !file.work {
-            if !named.insert(name.clone()) {
-                bail!("two pipeline files have the name `{name}`");
-            }
-            continue;
-        }
-        let ready = Ready::open(pipeline).await.with_context(|| path.display().to_string())?;
-        if pipelines.insert(name.clone(), Arc::new(ready)).is_some() {
+        if !named.insert(name.clone()) {
             bail!("two pipeline files have the name `{name}`");
+        }
+        if file.work {
+            let ready = Ready::open(pipeline).await.with_context(|| path.display().to_string())?;
+            pipelines.insert(name, Arc::new(ready));
         }
     }
     if routes.is_empty() {

@@ -10,13 +10,13 @@ use std::{
     time::{Duration, Instant},
 };
 
-use pitlane_release::{Commit, ReleaseTag};
+use pitlane_release::{Commit, ReleaseTag, causes};
 use rand_core::{OsRng, RngCore as _};
 use serde_json::{Value, json};
 use tokio::{process::Command, time::timeout};
 
 use super::super::{
-    client::{bounded, chain},
+    client::bounded,
     secret::{sign, signing_secret},
 };
 
@@ -116,7 +116,7 @@ fn failed(tag: &str, reason: &str) -> Told {
 
 fn client() -> Result<reqwest::Client, String> {
     let builder = reqwest::Client::builder().timeout(ONE_TIME);
-    builder.redirect(reqwest::redirect::Policy::none()).build().map_err(|e| chain(&e))
+    builder.redirect(reqwest::redirect::Policy::none()).build().map_err(|e| causes(&e))
 }
 
 /// Posts one change; whether it was accepted, and what to say.
@@ -137,9 +137,9 @@ async fn one(
         .header("x-github-delivery", hex::encode(id))
         .header("x-hub-signature-256", sign(&key, body.as_bytes()))
         .body(body);
-    let mut response = request.send().await.map_err(|e| chain(&e))?;
+    let mut response = request.send().await.map_err(|e| causes(&e))?;
     let status = response.status().as_u16();
-    let answer = bounded(&mut response, MAX_ANSWER).await.map_err(|e| chain(&e))?;
+    let answer = bounded(&mut response, MAX_ANSWER).await.map_err(|e| causes(&e))?;
     let answer: Value = answer
         .and_then(|bytes| serde_json::from_slice(&bytes).ok())
         .ok_or_else(|| format!("{} answered {status} with no JSON", want.url))?;

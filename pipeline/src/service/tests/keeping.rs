@@ -157,7 +157,7 @@ async fn old_runs_go_and_what_somebody_may_need_stays() {
     let runs = lab.runs.clone();
     let keeping = Keeping { keep, store: store.clone(), runs, registry: Some(registry) };
     let now = now_ms();
-    let gone = keeping.once(now, &CollectOptions::default()).await.unwrap();
+    let gone = keeping.once(now).await.unwrap();
     assert_eq!((gone.folders, gone.rows, gone.registry.manifests), (0, 0, 1), "{gone:?}");
     for (digest, stays) in
         [(tagged, true), (approved, true), (of_failed, true), (of_running, true), (nobodys, false)]
@@ -168,7 +168,7 @@ async fn old_runs_go_and_what_somebody_may_need_stays() {
 
     // After the time that it is kept.
     age(&place);
-    let gone = keeping.once(now + 31 * DAY_MS, &CollectOptions::default()).await.unwrap();
+    let gone = keeping.once(now + 31 * DAY_MS).await.unwrap();
     assert_eq!((gone.folders, gone.rows, gone.registry.manifests), (3, 1, 1), "{gone:?}");
     for (digest, stays) in
         [(tagged, true), (approved, true), (of_failed, false), (of_running, true)]
@@ -180,6 +180,6 @@ async fn old_runs_go_and_what_somebody_may_need_stays() {
     for run in [&failed, &running] {
         assert!(store.document(run, "seal").await.unwrap().is_some(), "sealed once");
     }
-    let again = keeping.once(now + 31 * DAY_MS, &CollectOptions::default()).await.unwrap();
+    let again = keeping.once(now + 31 * DAY_MS).await.unwrap();
     assert_eq!(again, Gone::default());
 }

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use pitlane_release::causes;
 use reqwest::{RequestBuilder, Url};
 
 use super::error::KeylessError;
@@ -57,7 +58,7 @@ impl Http {
                 .redirect(reqwest::redirect::Policy::none())
                 .user_agent(concat!("pitlane/", env!("CARGO_PKG_VERSION")))
         };
-        let failed = |error: reqwest::Error| KeylessError::Services(chain(&error));
+        let failed = |error: reqwest::Error| KeylessError::Services(causes(&error));
         Ok(Self {
             secure: builder().build().map_err(failed)?,
             plain: builder().no_proxy().build().map_err(failed)?,
@@ -132,7 +133,7 @@ async fn retried(
 async fn once(request: RequestBuilder, secret: &str, most: usize) -> Result<Vec<u8>, Failure> {
     let failed = |error: reqwest::Error| Failure {
         again: error.is_connect() && !error.is_timeout(),
-        why: chain(&error.without_url()),
+        why: causes(&error.without_url()),
     };
     let mut response = request.send().await.map_err(failed)?;
     let status = response.status();
@@ -152,17 +153,6 @@ async fn once(request: RequestBuilder, secret: &str, most: usize) -> Result<Vec<
     let shown: String = text.chars().take(SHOWN).collect();
     let again = status.is_server_error() || status.as_u16() == 429;
     Err(Failure { why: format!("it answers {status}: {shown}"), again })
-}
-
-/// An error with its causes.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text = format!("{text}: {cause}");
-        source = cause.source();
-    }
-    text
 }
 
 #[cfg(test)]
